@@ -1,0 +1,76 @@
+# The course in a few commands; everything is installed into .venv, nothing outside this folder.
+#
+#   make lab          open the course in JupyterLab
+#   make test         run every test: library, equations, notebooks, browser, lint
+#   make notebooks    execute the sources that changed into notebooks   NAMES="02 05"  only these, ALL=1  all
+#   make lint         ruff and codespell
+#   make bench        speed and memory beside scikit-learn and a plain training loop
+#   make checkpoints  train the shipped models again
+#   make clean        remove .venv
+#
+# Variables:
+#   PYTHON=python3.12      the interpreter that .venv is made from (3.11 or newer; default: python3)
+#   TORCH=cpu              PyTorch from its own wheel index: cpu, cu130, … (default: what pip gives for this machine)
+#   LAB_ARGS="--port 9000" further arguments for JupyterLab
+#   ARGS="-k em -x"        further arguments for pytest
+
+PYTHON ?= python3
+TORCH ?=
+LAB_ARGS ?=
+ARGS ?=
+ALL ?=
+NAMES ?=
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+ROOT := $(filter 0,$(shell id -u))
+# The value of TORCH is part of a stamp's name, so that another value installs again.
+LAB := .venv/lab-$(TORCH).stamp
+TEST := .venv/test-$(TORCH).stamp
+
+.PHONY: lab test notebooks lint bench checkpoints clean
+
+lab: $(LAB)
+	$(BIN)/python -m jupyter lab $(if $(ROOT),--allow-root) $(LAB_ARGS) notebooks/00_start_here.ipynb
+
+# Two workers with one thread each beat one worker with two threads on small models.
+test: $(TEST)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+
+notebooks: $(TEST)
+	$(BIN)/python notebooks/build.py $(if $(ALL),--all) $(NAMES)
+
+lint: $(TEST)
+	$(BIN)/ruff check .
+	$(BIN)/codespell
+
+bench: $(TEST)
+	$(BIN)/python -m pytest tests/benchmarks -s $(ARGS)
+
+checkpoints: $(TEST)
+	$(BIN)/python -m gmvae_lib.pretrained
+
+clean:
+	rm -rf .venv
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo \
+	  "The course needs Python 3.11 or newer, and '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Install a newer one" \
+	  "(https://www.python.org/downloads/) and name it: make lab PYTHON=python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "'$(PYTHON)' cannot make virtual environments." \
+	  "On Debian and Ubuntu: sudo apt install python3-venv" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/torch-$(TORCH).stamp: .venv/bin/python constraints.txt
+	$(if $(TORCH),$(PIP) --no-deps --force-reinstall --index-url https://download.pytorch.org/whl/$(TORCH) torch)
+	@touch $@
+
+$(LAB): .venv/torch-$(TORCH).stamp pyproject.toml constraints.txt
+	@echo "Installing the course's packages into .venv: a few minutes, once."
+	$(PIP) --editable .
+	@touch $@
+
+$(TEST): .venv/torch-$(TORCH).stamp pyproject.toml constraints.txt
+	@echo "Installing the course's packages and its tests' into .venv: a few minutes, once."
+	$(PIP) --editable '.[test]'
+	@touch $(LAB) $@
