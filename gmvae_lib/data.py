@@ -1,0 +1,141 @@
+"""Data sets, and the checks that every model makes of its input.
+
+`load(name, split)` returns a `Dataset`. Everything here works offline: the 2-D toys are drawn from known mixtures, and
+the digits (8 x 8, pixels 0..16) come with scikit-learn.
+"""
+
+import difflib
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from sklearn.datasets import load_digits, make_moons
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Data x (N, D) float32, labels y (N,) int64 (for scoring only), and the shape of one image or None."""
+
+    x: torch.Tensor
+    y: torch.Tensor
+    image_shape: tuple[int, int] | None
+    name: str
+
+    def __len__(self):
+        return len(self.x)
+
+
+def load(name, split="train", n_samples=600, seed=0):
+    """Loads a data set by name.
+
+    Arguments:
+        name: "digits" (1,437 train and 360 test images, 64 pixels of 0..16), or a 2-D toy: "blobs", "cigars",
+            "rings", "moons", "unequal".
+        split: "train", "test" or "all"; a toy's test set is a second, independent draw.
+        n_samples, seed: for the toys: how many points, and which draw.
+    Raises ValueError for an unknown name (naming the nearest known one) or split.
+    """
+    if split not in ("train", "test", "all"):
+        raise ValueError(f"split is {split!r}: choose 'train', 'test' or 'all'.")
+    if name == "digits":
+        return _digits(split)
+    if name in TOYS:
+        # The two splits never share a random stream, so that held-out points are new points.
+        streams = {"train": [2 * seed], "test": [2 * seed + 1], "all": [2 * seed, 2 * seed + 1]}[split]
+        parts = [TOYS[name](n_samples, np.random.default_rng(stream)) for stream in streams]
+        x, y = (np.concatenate(values) for values in zip(*parts, strict=True))
+        return Dataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y), None, name)
+    known = ["digits", *TOYS]
+    nearest = difflib.get_close_matches(str(name), known, n=1)
+    hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
+    raise ValueError(f"There is no data set named {name!r}.{hint} Known are: {', '.join(known)}.")
+
+
+def _digits(split):
+    digits = load_digits()
+    x, y = torch.tensor(digits.data, dtype=torch.float32), torch.tensor(digits.target)
+    order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))  # the course's fixed split
+    chosen = {"train": order[360:], "test": order[:360], "all": order}[split]
+    return Dataset(x[chosen], y[chosen], (8, 8), "digits")
+
+
+def _mixture(weights, means, factors):
+    """A sampler of the mixture with these weights, means (K, 2) and Cholesky factors (K, 2, 2)."""
+    weights, means, factors = map(np.asarray, (weights, means, factors))
+
+    def draw(n_samples, rng):
+        y = rng.choice(len(weights), size=n_samples, p=weights)
+        return means[y] + np.einsum("nij,nj->ni", factors[y], rng.standard_normal((n_samples, 2))), y
+
+    return draw
+
+
+def _rings(n_samples, rng):
+    y = rng.integers(2, size=n_samples)
+    angle, radius = rng.uniform(0, 2 * np.pi, n_samples), 1.0 + 2.0 * y + 0.12 * rng.standard_normal(n_samples)
+    return np.stack([radius * np.cos(angle), radius * np.sin(angle)], axis=1), y
+
+
+def _moons(n_samples, rng):
+    return make_moons(n_samples, noise=0.08, random_state=int(rng.integers(2**31)))
+
+
+_EYE = np.eye(2)
+TOYS = {
+    "blobs": _mixture([0.5, 0.3, 0.2], [[-2.5, -1.0], [2.0, -1.5], [0.5, 2.5]], [0.8 * _EYE, 0.6 * _EYE, 0.7 * _EYE]),
+    "cigars": _mixture([0.4, 0.35, 0.25], [[-2.0, 0.0], [2.0, 0.5], [0.0, 3.5]],
+                       [[[0.5, 0.0], [1.1, 0.45]], [[0.5, 0.0], [-1.2, 0.4]], [[1.5, 0.0], [0.3, 0.35]]]),
+    "unequal": _mixture([0.9, 0.07, 0.03], [[0.0, 0.0], [4.5, 0.0], [4.5, 2.5]], [1.3 * _EYE, 0.35 * _EYE, 0.25 * _EYE]),
+    "rings": _rings,
+    "moons": _moons,
+}
+
+
+def pick_device(device=None, float64=False):
+    """The device to compute on: the one asked for, or the best at hand: "cuda", then "mps", then "cpu".
+
+    With `float64`, a device without that type (Apple's "mps") gives way to the CPU.
+    """
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    device = torch.device(device)
+    return torch.device("cpu") if float64 and device.type == "mps" else device
+
+
+def check_array(x, n_features=None, min_rows=1, constant_columns=True, name="x"):
+    """Returns x (N, D), a tensor or an array of numbers, as a tensor of float32 or float64, or raises ValueError.
+
+    Arguments:
+        n_features: the D that is required, if any.
+        min_rows: the fewest points that will do.
+        constant_columns: whether a feature may have the same value everywhere.
+    """
+    try:
+        x = torch.as_tensor(x)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise ValueError(f"{name} is not an array of numbers: {error}") from error
+    if x.ndim != 2:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (N, D), one row a point. For one feature, use "
+                         f"{name}.reshape(-1, 1).")
+    if x.is_complex():
+        raise ValueError(f"{name} is complex: give real numbers.")
+    if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
+        x = x.to(torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32)
+    if n_features is not None and x.shape[1] != n_features:
+        raise ValueError(f"{name} has {x.shape[1]} features: expected {n_features}, as in fit.")
+    if len(x) < min_rows:
+        raise ValueError(f"{name} has {len(x)} points, fewer than the {min_rows} components asked for: lower "
+                         "n_components or give more data.")
+    if len(x) == 0 or x.shape[1] == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: it is empty.")
+    if not torch.isfinite(x.sum()):  # one pass in the common case; the rows are looked for only if it fails
+        bad = (~x.isfinite().all(1)).nonzero().ravel().tolist()
+        if bad:
+            raise ValueError(f"{name} has NaN or infinite values in {len(bad)} row(s), the first are {bad[:5]}: drop "
+                             f"them with {name}[{name}.isfinite().all(1)], or fill them in.")
+    if not constant_columns:
+        constant = (x.amin(0) == x.amax(0)).nonzero().ravel().tolist()
+        if constant:
+            raise ValueError(f"Column(s) {constant[:8]} of {name} are constant, so no Gaussian has a density there: "
+                             f"drop them with {name}[:, {name}.std(0) > 0], or project with PCA first.")
+    return x

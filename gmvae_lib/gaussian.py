@@ -1,0 +1,70 @@
+"""Log-densities, entropies and Kullback–Leibler (KL) divergences of Gaussians, in nats.
+
+The only place where these formulas stand. The last axis of every argument is the dimension D; all axes before
+it broadcast. A diagonal covariance is given by `log_var` (..., D), the logarithm of the variances; a full one
+by `scale_tril` (..., D, D), its lower Cholesky factor L with Sigma = L Lᵀ. Source: Bishop (2006), section 2.3.
+"""
+
+import math
+
+import torch
+
+LOG_2PI = math.log(2 * math.pi)
+
+
+def cholesky(covariances, hint="raise reg_covar"):
+    """Lower Cholesky factors of one covariance (D, D) or of several (K, D, D).
+
+    Raises ValueError, naming the component, where a matrix is not positive definite or holds NaN.
+    """
+    factors, info = torch.linalg.cholesky_ex(covariances)
+    failed = ((info != 0) | ~factors.isfinite().all(-1).all(-1)).reshape(-1).nonzero().ravel().tolist()
+    if failed:
+        raise ValueError(f"The covariance of component {failed} is not positive definite: {hint}.")
+    return factors
+
+
+def log_prob_diag(x, mean, log_var):
+    """log N(x | mean, diag(exp(log_var))), summed over the last axis, in nats. Eq. (5.6)."""
+    return -0.5 * (LOG_2PI + log_var + (x - mean).square() * (-log_var).exp()).sum(-1)
+
+
+def log_prob_full(x, mean, scale_tril):
+    """log N(x | mean, L Lᵀ) for L = scale_tril (..., D, D), in nats. Eq. (2.2)."""
+    white = torch.linalg.solve_triangular(scale_tril, (x - mean).unsqueeze(-1), upper=False).squeeze(-1)
+    return -0.5 * (x.shape[-1] * LOG_2PI + white.square().sum(-1)) - _half_log_det(scale_tril)
+
+
+def entropy_diag(log_var):
+    """Entropy of N(·, diag(exp(log_var))), in nats, summed over the last axis."""
+    return 0.5 * (1 + LOG_2PI + log_var).sum(-1)
+
+
+def kl_standard(mean, log_var):
+    """KL(N(mean, diag(exp(log_var))) ‖ N(0, I)), in nats, summed over the last axis. Kingma & Welling (2014)."""
+    return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)
+
+
+def kl_diag(mean, log_var, mean_p, log_var_p):
+    """KL between two diagonal Gaussians, q = (mean, log_var) against p, in nats."""
+    distance = (mean - mean_p).square() + log_var.exp()
+    return 0.5 * (log_var_p - log_var + distance * (-log_var_p).exp() - 1).sum(-1)
+
+
+def kl_diag_full(mean, log_var, mean_p, scale_tril_p):
+    """KL(N(mean, diag(exp(log_var))) ‖ N(mean_p, L Lᵀ)) for L = scale_tril_p (..., D, D), in nats."""
+    identity = torch.eye(mean.shape[-1], dtype=scale_tril_p.dtype, device=scale_tril_p.device)
+    whitener = torch.linalg.solve_triangular(scale_tril_p, identity, upper=False)
+    distance = (whitener @ (mean - mean_p).unsqueeze(-1)).squeeze(-1).square().sum(-1)
+    trace = (whitener.square() @ log_var.exp().unsqueeze(-1)).squeeze(-1).sum(-1)
+    return _half_log_det(scale_tril_p) + 0.5 * (distance + trace - (1 + log_var).sum(-1))
+
+
+def sample_diag(mean, log_var, generator=None):
+    """One reparameterized draw mean + sigma * eps for each row: gradients flow to mean and log_var."""
+    eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
+    return mean + (0.5 * log_var).exp() * eps
+
+
+def _half_log_det(scale_tril):
+    return scale_tril.diagonal(dim1=-2, dim2=-1).log().sum(-1)

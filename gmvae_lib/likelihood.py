@@ -1,0 +1,101 @@
+"""The decoder's likelihood log p(x | z): what a "reconstruction error" must be to be part of a bound.
+
+Each class turns the decoder's raw output, `params` (N, D), into a distribution over the pixels x (N, D), independent
+given z. `scale` is the largest pixel value: encoders see x / scale. Source: Kingma & Welling (2014), appendix C.
+"""
+
+import math
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from gmvae_lib.gaussian import LOG_2PI
+
+
+class Bernoulli(nn.Module):
+    """Black or white pixels: x in {0, 1}, `params` are logits."""
+
+    scale = 1.0
+
+    def log_prob(self, x, params):
+        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.14)."""
+        return (x * params - F.softplus(params)).sum(-1)
+
+    def mean(self, params):
+        """E[x | z], (N, D)."""
+        return params.sigmoid()
+
+    def sample(self, params, generator=None):
+        """A draw of x (N, D)."""
+        return torch.bernoulli(params.sigmoid(), generator=generator)
+
+    def check(self, x):
+        """Raises ValueError for pixels other than 0 and 1."""
+        _require(((x == 0) | (x == 1)).all(), x, "0 or 1 (Bernoulli)", "binarize, or use Binomial for grey pixels")
+
+
+class Binomial(nn.Module):
+    """Grey pixels that count: x in {0, ..., total_count}, `params` are logits. Exact for the digits, with 16."""
+
+    def __init__(self, total_count=16):
+        super().__init__()
+        self.scale = float(total_count)
+        n = torch.arange(total_count + 1, dtype=torch.float64)
+        choices = math.lgamma(total_count + 1) - torch.lgamma(n + 1) - torch.lgamma(total_count - n + 1)
+        self.register_buffer("log_choices", choices.to(torch.get_default_dtype()), persistent=False)
+
+    def log_prob(self, x, params):
+        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.15)."""
+        return (self.log_choices[x.long()] + x * params - self.scale * F.softplus(params)).sum(-1)
+
+    def mean(self, params):
+        """E[x | z], (N, D)."""
+        return self.scale * params.sigmoid()
+
+    def sample(self, params, generator=None):
+        """A draw of x (N, D)."""
+        return torch.binomial(torch.full_like(params, self.scale), params.sigmoid(), generator=generator)
+
+    def check(self, x):
+        """Raises ValueError for pixels that are no count in 0..total_count."""
+        _require(((x >= 0) & (x <= self.scale) & (x == x.round())).all(), x,
+                 f"whole numbers in 0..{self.scale:g} (Binomial)", "rescale and round, or use Gaussian")
+
+
+class Gaussian(nn.Module):
+    """Real-valued pixels: N(x | params, sigma² I) with one learnt sigma, kept above `min_sigma`."""
+
+    def __init__(self, sigma=1.0, min_sigma=1e-3, scale=1.0):
+        super().__init__()
+        self.scale, self.min_sigma = float(scale), min_sigma
+        self.log_sigma = nn.Parameter(torch.tensor(float(sigma)).log())
+
+    @property
+    def sigma(self):
+        """The noise's standard deviation, in the pixels' own unit."""
+        return self.log_sigma.exp().clamp_min(self.min_sigma)
+
+    def log_prob(self, x, params):
+        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.16)."""
+        z = (x - params) / self.sigma
+        return -0.5 * z.square().sum(-1) - x.shape[-1] * (self.sigma.log() + 0.5 * LOG_2PI)
+
+    def mean(self, params):
+        """E[x | z], (N, D)."""
+        return params
+
+    def sample(self, params, generator=None):
+        """A draw of x (N, D)."""
+        noise = torch.randn(params.shape, generator=generator, dtype=params.dtype, device=params.device)
+        return params + self.sigma * noise
+
+    def check(self, x):
+        """Raises ValueError for NaN and infinite pixels."""
+        _require(x.isfinite().all(), x, "finite (Gaussian)", "drop those images")
+
+
+def _require(condition, x, support, remedy):
+    if not condition:
+        raise ValueError(f"Pixels must be {support}, but x runs from {x.min():g} to {x.max():g} and breaks that: "
+                         f"{remedy}.")

@@ -1,0 +1,193 @@
+"""Priors p(z) over the latent space, and their rates KL(q(z | x) ‖ p(z)).
+
+The encoder's q is a diagonal Gaussian, given by `mean` and `log_var`, each (N, d). All results are in nats.
+"""
+
+import torch
+from torch import nn
+
+from gmvae_lib import em
+from gmvae_lib.gaussian import (
+    entropy_diag,
+    kl_diag,
+    kl_diag_full,
+    kl_standard,
+    log_prob_diag,
+    log_prob_full,
+    sample_diag,
+)
+
+RATES = ("collapsed", "exact", "joint")
+
+
+class StandardNormal(nn.Module):
+    """p(z) = N(0, I)."""
+
+    n_components = 1
+
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.register_buffer("_zeros", torch.zeros(latent_dim), persistent=False)
+
+    def log_prob(self, z):
+        """log p(z), (N,)."""
+        return log_prob_diag(z, self._zeros, self._zeros)
+
+    def sample(self, n, component=None, generator=None):
+        """n draws of z, (n, d). There is one component, number 0."""
+        if component not in (None, 0):
+            raise ValueError(f"component is {component}: a standard normal has only number 0.")
+        return sample_diag(self._zeros.expand(n, -1), self._zeros, generator)
+
+    def rate(self, mean, log_var, **_):
+        """KL(q ‖ p) in closed form, (N,). Eq. (5.9)."""
+        return kl_standard(mean, log_var)
+
+    def responsibilities(self, mean, log_var):
+        """(N, 1) ones: everything belongs to the only component."""
+        return mean.new_ones(len(mean), 1)
+
+
+class MixturePrior(nn.Module):
+    """p(z) = sum_k pi_k N(z | mu_k, Sigma_k), K = n_components, with learnable parameters.
+
+    Arguments:
+        covariance_type: "diag" or "full".
+        min_var: a floor for every variance.
+        spread: standard deviation of the starting means around zero.
+    Sources: Jiang et al. (2017), VaDE, for the responsibilities form of the rate; Hershey & Olsen (2007) for the
+    collapsed one.
+    """
+
+    def __init__(self, n_components, latent_dim, covariance_type="diag", min_var=1e-4, spread=1.0, seed=0):
+        super().__init__()
+        if covariance_type not in ("diag", "full"):
+            raise ValueError(f"covariance_type is {covariance_type!r}: choose 'diag' or 'full'.")
+        if n_components < 1:
+            raise ValueError(f"n_components is {n_components}: it must be at least 1.")
+        self.n_components, self.latent_dim = n_components, latent_dim
+        self.covariance_type, self.min_var = covariance_type, min_var
+        generator = torch.Generator().manual_seed(seed)
+        self.logits = nn.Parameter(torch.zeros(n_components))
+        self.means = nn.Parameter(spread * torch.randn(n_components, latent_dim, generator=generator))
+        self.log_scale = nn.Parameter(torch.zeros(n_components, latent_dim))
+        if covariance_type == "full":
+            self.lower = nn.Parameter(torch.zeros(n_components, latent_dim, latent_dim))
+
+    @property
+    def weights(self):
+        """pi, (K,): positive and summing to one, whatever the logits."""
+        return self.logits.softmax(0)
+
+    @property
+    def log_var(self):
+        """Log-variances (K, d) of diagonal components, kept above log(min_var)."""
+        return (2 * self.log_scale).clamp_min(torch.tensor(self.min_var).log().item())
+
+    @property
+    def scale_tril(self):
+        """Cholesky factors (K, d, d) of full components."""
+        return torch.diag_embed((0.5 * self.log_var).exp()) + self.lower.tril(-1)
+
+    @property
+    def covariances(self):
+        """(K, d) for "diag", (K, d, d) for "full"."""
+        if self.covariance_type == "diag":
+            return self.log_var.exp()
+        return self.scale_tril @ self.scale_tril.mT
+
+    def component_log_prob(self, z):
+        """log N(z | mu_k, Sigma_k), (N, K)."""
+        z = z.unsqueeze(1)
+        if self.covariance_type == "diag":
+            return log_prob_diag(z, self.means, self.log_var)
+        return log_prob_full(z, self.means, self.scale_tril)
+
+    def log_prob(self, z):
+        """log p(z), (N,): the sum over dimensions first, then the log-sum-exp over components. Eq. (8.2)."""
+        return torch.logsumexp(self.logits.log_softmax(0) + self.component_log_prob(z), dim=1)
+
+    def sample(self, n, component=None, generator=None):
+        """n draws of z, (n, d), from the mixture or from one component."""
+        if component is None:
+            index = torch.multinomial(self.weights, n, replacement=True, generator=generator)
+        elif 0 <= component < self.n_components:
+            index = torch.full((n,), component, device=self.means.device)
+        else:
+            raise ValueError(f"component is {component}: choose 0 to {self.n_components - 1}, or None for all.")
+        noise = torch.randn(n, self.latent_dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
+        if self.covariance_type == "diag":
+            return self.means[index] + (0.5 * self.log_var[index]).exp() * noise
+        return self.means[index] + (self.scale_tril[index] @ noise.unsqueeze(-1)).squeeze(-1)
+
+    def component_kl(self, mean, log_var):
+        """KL(q ‖ N(mu_k, Sigma_k)) in closed form, (N, K)."""
+        mean, log_var = mean.unsqueeze(1), log_var.unsqueeze(1)
+        if self.covariance_type == "diag":
+            return kl_diag(mean, log_var, self.means, self.log_var)
+        return kl_diag_full(mean, log_var, self.means, self.scale_tril)
+
+    def responsibilities(self, mean, log_var):
+        """gamma (N, K), proportional to pi_k exp(-KL_k): the optimal q(c | x). Eq. (8.10)."""
+        return (self.logits.log_softmax(0) - self.component_kl(mean, log_var)).softmax(1)
+
+    def rate(self, mean, log_var, method="collapsed", resp=None, n_samples=1, generator=None):
+        """KL(q ‖ p), or an upper bound of it, (N,).
+
+        Arguments:
+            method: "exact": Monte Carlo with `n_samples` draws, unbiased, and never above the others in expectation;
+                "collapsed": -log sum_k pi_k exp(-KL_k), closed form, Eq. (8.8);
+                "joint": sum_k gamma_k KL_k + KL(gamma ‖ pi), for responsibilities `resp` (N, K), by default the
+                optimal ones, for which it equals the collapsed rate. Eq. (8.9).
+        """
+        if method == "exact":
+            draws = (sample_diag(mean, log_var, generator) for _ in range(n_samples))
+            return -entropy_diag(log_var) - torch.stack([self.log_prob(z) for z in draws]).mean(0)
+        if method not in RATES:
+            raise ValueError(f"method is {method!r}: choose one of {RATES}.")
+        log_weights, kl = self.logits.log_softmax(0), self.component_kl(mean, log_var)
+        if method == "collapsed":
+            return -torch.logsumexp(log_weights - kl, dim=1)
+        resp = (log_weights - kl).softmax(1) if resp is None else resp
+        return (resp * (kl - log_weights)).sum(1) + torch.special.xlogy(resp, resp).sum(1)
+
+    @torch.no_grad()
+    def update(self, mean, log_var, resp=None):
+        """The M-step: sets weights, means and covariances to their optimum for the encoder's Gaussians and `resp`
+        (N, K), by default the current responsibilities. It is EM's, with each point's variance added. Eq. (8.13)."""
+        resp = self.responsibilities(mean, log_var) if resp is None else resp
+        resp, mean, var = resp.T.double(), mean.double(), log_var.double().exp()
+        reference = self.means.double()
+        counts = resp.sum(1)
+        first, second = [], []
+        for r, center in zip(resp, reference, strict=True):
+            y = mean - center
+            first.append(r @ y)
+            second.append((r @ var).diag() + y.T @ (r.unsqueeze(1) * y))
+        second = torch.stack(second)
+        if self.covariance_type == "diag":
+            second = second.diagonal(dim1=1, dim2=2)
+        previous = em.Parameters(self.weights.double(), reference, self.covariances.double())
+        statistics = em.Statistics(counts, torch.stack(first), second, reference)
+        self.set_parameters(*em.maximization(statistics, self.covariance_type, 0.0, previous))
+
+    @torch.no_grad()
+    def set_parameters(self, weights, means, covariances):
+        """Takes over weights (K,), means (K, d) and covariances, such as a fitted `GaussianMixture`'s.
+
+        Covariances are (K, d) for "diag", (K, d, d) for "full"; `min_var` is added to variances below it.
+        """
+        if means.shape != self.means.shape or len(weights) != self.n_components:
+            raise ValueError(f"weights {tuple(weights.shape)} and means {tuple(means.shape)} do not fit "
+                             f"{self.n_components} components in {self.latent_dim} dimensions.")
+        self.logits.copy_(weights.clamp_min(1e-30).log())
+        self.means.copy_(means)
+        if self.covariance_type == "diag":
+            self.log_scale.copy_(0.5 * covariances.clamp_min(self.min_var).log())
+            return
+        identity = torch.eye(self.latent_dim, dtype=covariances.dtype, device=covariances.device)
+        smallest = torch.linalg.eigvalsh(covariances)[:, 0]
+        lift = (self.min_var - smallest).clamp_min(0)[:, None, None] * identity
+        factors = em.scale(covariances + lift, "full")
+        self.log_scale.copy_(factors.diagonal(dim1=1, dim2=2).log())
+        self.lower.copy_(factors.tril(-1))
