@@ -8,7 +8,6 @@ changed since (a digest of gmvae_lib's sources stands in its metadata): contents
 
 import argparse
 import hashlib
-import json
 import os
 import re
 import sys
@@ -112,8 +111,8 @@ def machine_paths(notebook):
     found = set()
     for cell in notebook.cells:
         for output in cell.get("outputs", []):
-            data = {k: v for k, v in output.get("data", {}).items() if not k.startswith("image/")}
-            found |= set(MACHINE_PATH.findall(json.dumps({**output, "data": data}, ensure_ascii=False)))
+            texts = [str(v) for k, v in output.get("data", {}).items() if not k.startswith("image/")]
+            found |= set(MACHINE_PATH.findall("\n".join([output.get("text", ""), *texts])))
     return sorted(found)
 
 

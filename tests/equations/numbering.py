@@ -7,7 +7,7 @@ from pathlib import Path
 
 NUMBER = r"\d+\.\d+"
 CITE = re.compile(rf"\bEqs?\.\s*(\({NUMBER}(?:[,–-]\s*{NUMBER})*\)(?:(?:\s*(?:,|;|–|-|and|to))+\s*\({NUMBER}\))*)")
-UNLIKE = re.compile(rf"\b[Ee]quations? \({NUMBER}\)|\bEqs? \({NUMBER}\)")
+UNLIKE = re.compile(rf"(?:(?i:equation)s?|Eqs?) \({NUMBER}\)")
 CHECKING = re.compile(r"assert|raises|check|gradcheck")
 
 
@@ -48,7 +48,7 @@ def problems(chapters, citing, tests):
     defined = [tag for text in chapters.values() for tag in tags(text)]
     wrong = [f"Eq. ({tag}) is defined {n} times" for tag, n in Counter(defined).items() if n > 1]
     for number, text in chapters.items():
-        wrong += [f"Eq. ({tag}) is defined in chapter {number}" for tag in tags(text) if tag.split(".")[0] != str(number)]
+        wrong += [f"Eq. ({tag}) is defined in chapter {number}" for tag in tags(text) if chapter(tag) != number]
         covered = tested(tests.get(number, ""))
         wrong += [f"Eq. ({tag}) has no test" for tag in tags(text) if tag not in covered]
         wrong += [f"a test is named after Eq. ({tag}), which is not defined" for tag in covered if tag not in defined]
