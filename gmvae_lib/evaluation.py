@@ -1,0 +1,101 @@
+"""How good is it? Clustering scores against labels, and likelihoods of held-out data.
+
+Labels serve for scoring only: nothing here chooses or trains a model.
+"""
+
+import math
+
+import numpy as np
+import torch
+from scipy.optimize import linear_sum_assignment
+from sklearn.metrics import adjusted_rand_score, confusion_matrix, normalized_mutual_info_score
+
+from gmvae_lib.gaussian import log_prob_diag, sample_diag
+
+
+def match_clusters(y, clusters):
+    """The one-to-one assignment of clusters to classes with the most points in agreement (Kuhn, 1955).
+
+    y, clusters: (N,) integers. Returns a dict from cluster to class; clusters in excess of the classes are left out.
+    """
+    y, clusters = _labels(y, clusters)
+    classes, found = np.unique(y), np.unique(clusters)
+    counts = (clusters[:, None, None] == found[:, None]) & (y[:, None, None] == classes)
+    rows, columns = linear_sum_assignment(counts.sum(0), maximize=True)
+    return {int(found[i]): int(classes[j]) for i, j in zip(rows, columns, strict=True)}
+
+
+def clustering_accuracy(y, clusters):
+    """The share of points whose cluster is matched with their class, one to one: 0 to 1. Yang et al. (2010)."""
+    y, clusters = _labels(y, clusters)
+    matched = match_clusters(y, clusters)
+    return float(np.mean([matched.get(int(c), None) == int(t) for c, t in zip(clusters, y, strict=True)]))
+
+
+def confusion(y, clusters):
+    """Counts (classes, clusters), with the columns in the order of the classes they are matched with."""
+    y, clusters = _labels(y, clusters)
+    matched = match_clusters(y, clusters)
+    order = sorted(np.unique(clusters).tolist(), key=lambda c: (matched.get(c, math.inf), c))
+    return np.array([[np.sum((y == t) & (clusters == c)) for c in order] for t in np.unique(y)])
+
+
+def nmi(y, clusters):
+    """Normalized mutual information, 0 to 1."""
+    return float(normalized_mutual_info_score(*_labels(y, clusters)))
+
+
+def ari(y, clusters):
+    """Adjusted Rand index: 0 for chance, 1 for identical partitions."""
+    return float(adjusted_rand_score(*_labels(y, clusters)))
+
+
+@torch.no_grad()
+def mean_elbo(model, x, n_samples=16, beta=1.0, method="collapsed", seed=0):
+    """The ELBO's parts on x (N, D), averaged over points and over `n_samples` draws of z.
+
+    Returns (distortion, rate), two floats in nats per point.
+    """
+    x = model.check(x)
+    generator = torch.Generator(x.device).manual_seed(seed)
+    draws = [model.elbo(x, beta, method, generator, validate=False) for _ in range(n_samples)]
+    return tuple(float(torch.stack([getattr(draw, part) for draw in draws]).mean()) for part in ("distortion", "rate"))
+
+
+@torch.no_grad()
+def log_likelihood(model, x, n_samples=100, beta=None, seed=0, chunk=50_000):
+    """The importance-weighted bound log 1/S sum_s p(x, z_s) / q(z_s | x), (N,), in nats: it rises to log p(x) with S.
+
+    chunk: how many z are decoded at once. Source: Burda, Grosse & Salakhutdinov (2016).
+    """
+    x = model.check(x)
+    generator = torch.Generator(x.device).manual_seed(seed)
+    gate = () if beta is None else (beta,)
+    mean, log_var = model.encode(x, beta)
+    step = max(1, chunk // len(x))
+    parts = []
+    for start in range(0, n_samples, step):
+        size = (min(step, n_samples - start), *mean.shape)
+        z = sample_diag(mean.expand(size), log_var.expand(size), generator)
+        flat = z.flatten(0, 1)
+        joint = model.likelihood.log_prob(x, model.decoder(flat, *gate).reshape(size[0], *x.shape))
+        log_weight = joint + model.prior.log_prob(flat).reshape(size[:2]) - log_prob_diag(z, mean, log_var)
+        parts.append(torch.logsumexp(log_weight, 0))
+    return torch.logsumexp(torch.stack(parts), 0) - math.log(n_samples)
+
+
+@torch.no_grad()
+def active_units(model, x, beta=None, threshold=0.01):
+    """Which latent dimensions carry information: variance of the encoder's mean over x above `threshold`; (d,) bools.
+
+    Source: Burda, Grosse & Salakhutdinov (2016).
+    """
+    return model.encode(model.check(x), beta)[0].var(0) > threshold
+
+
+def _labels(y, clusters):
+    y, clusters = np.asarray(y), np.asarray(clusters)
+    if y.ndim != 1 or y.shape != clusters.shape:
+        raise ValueError(f"labels have shape {y.shape} and clusters {clusters.shape}: expected two (N,) arrays of one "
+                         "length, label i beside cluster i of the same point.")
+    return y, clusters

@@ -1,0 +1,218 @@
+"""One training loop for every model: it maximizes E[-(distortion + beta * rate)] with Adam.
+
+The data live on the device from the start and are shuffled there, which is what makes it faster than a DataLoader.
+"""
+
+import json
+import math
+import os
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from tqdm.auto import tqdm
+
+from gmvae_lib.data import Dataset, pick_device
+
+SAVE_EVERY = 10  # seconds between two checkpoints, at least
+
+
+@dataclass
+class History:
+    """What happened in each epoch: means over the training data, in nats per point."""
+
+    distortion: list = field(default_factory=list)
+    rate: list = field(default_factory=list)
+    beta: list = field(default_factory=list)
+    validation: list = field(default_factory=list)  # -ELBO with the final beta on held-out data, where given
+    seconds: list = field(default_factory=list)
+    interrupted: bool = False
+    stopped_early: bool = False
+
+    def __len__(self):
+        return len(self.distortion)
+
+    def append(self, distortion, rate, beta, seconds):
+        """Adds one epoch."""
+        for name, value in (("distortion", distortion), ("rate", rate), ("beta", beta), ("seconds", seconds)):
+            getattr(self, name).append(value)
+
+    def epochs_since_best(self):
+        """Epochs since the lowest validation loss."""
+        return len(self.validation) - 1 - self.validation.index(min(self.validation))
+
+
+def warm_up(beta=1.0, share=0.2):
+    """A schedule that raises beta linearly from 0 during the first `share` of the training."""
+    return lambda progress: beta * min(1.0, progress / share)
+
+
+def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="collapsed", prior_update="gradient",
+        transform=None, validation=None, patience=None, checkpoint=None, resume=False, on_epoch=None, seed=0,
+        device=None, precision="float32", progress=None):
+    """Trains `model` in place and returns its `History`.
+
+    Arguments:
+        model: a `VAE`.
+        data: a `Dataset`, or points x (N, D). Labels are never looked at.
+        beta: the rate's weight, or a schedule: a function from progress in [0, 1] to beta, such as `warm_up()`.
+        method: how a `MixturePrior` measures the rate: "collapsed", "exact" or "joint".
+        prior_update: "gradient" learns the prior with the networks; "em" sets it by its M-step after each epoch;
+            "fixed" leaves it alone.
+        transform: a function (x, generator) -> x applied to each batch, for augmentation.
+        validation: held-out points; with `patience`, training stops after that many epochs without improvement, and
+            the best model is kept.
+        checkpoint: a file, written after the last epoch and at least every ten seconds; with `resume`, training goes on from it if it exists.
+        on_epoch: a function (epoch, history), called after each epoch; returning True stops the training.
+        seed: an integer; the same seed, device and thread count give the same model.
+        device, precision: where ("cuda", "mps", "cpu"; the best by default), and "float32" or "bfloat16" (autocast).
+        progress: whether to show a bar; by default where somebody is watching.
+    Raises ValueError for unusable data or settings, and FloatingPointError if the loss is no longer finite, with the
+    model as it was before that epoch. Interrupting (Ctrl-C, or Jupyter's stop button) ends the training and keeps the model.
+    """
+    if prior_update not in ("gradient", "em", "fixed"):
+        raise ValueError(f"prior_update is {prior_update!r}: choose 'gradient', 'em' or 'fixed'.")
+    if precision not in ("float32", "bfloat16"):
+        raise ValueError(f"precision is {precision!r}: choose 'float32' or 'bfloat16'.")
+    if patience is not None and validation is None:
+        raise ValueError("patience needs validation data: give validation=...")
+    if epochs < 1 or batch_size < 1:
+        raise ValueError(f"epochs is {epochs} and batch_size {batch_size}: both must be at least 1.")
+    device = pick_device(device)
+    model.to(device).train()
+    x = model.check(_points(data))
+    held_out = None if validation is None else model.check(_points(validation))
+    schedule = beta if callable(beta) else lambda progress: beta
+    model.prior.requires_grad_(prior_update == "gradient")
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.Adam(trained, lr=lr, fused=device.type in ("cpu", "cuda"))
+    generator = torch.Generator(device).manual_seed(seed)
+    history, saved_at = History(), time.monotonic()
+    if resume and checkpoint is not None and Path(checkpoint).exists():
+        history = load_checkpoint(checkpoint, model, optimizer, generator)
+    good = best = _snapshot(model)
+    bar = tqdm(range(len(history), epochs), initial=len(history), total=epochs, unit="epoch",
+               disable=not _watched(progress))
+    try:
+        for epoch in bar:
+            began = time.perf_counter()
+            steps = torch.randperm(len(x), generator=generator, device=device).split(batch_size)
+            sums = torch.zeros(2, device=device)
+            for i, index in enumerate(steps):
+                weight = schedule((epoch + i / len(steps)) / epochs)
+                batch = x[index] if transform is None else transform(x[index], generator)
+                with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+                    elbo = model.elbo(batch, weight, method=method, generator=generator, validate=False)
+                optimizer.zero_grad(set_to_none=True)
+                (-elbo.value.mean()).backward()
+                optimizer.step()
+                sums += torch.stack([elbo.distortion.detach().sum(), elbo.rate.detach().sum()])
+            if prior_update == "em":
+                with torch.no_grad():
+                    model.prior.update(*model.encode(x, weight if model.gated else None))
+            distortion, rate = (sums / len(x)).tolist()
+            if not math.isfinite(distortion + rate):
+                model.load_state_dict(good)
+                raise FloatingPointError(f"The loss was no longer finite in epoch {epoch + 1} (distortion {distortion}, "
+                                         f"rate {rate}). The model is as it was before it: lower lr (now {lr:g}).")
+            good = _snapshot(model)
+            history.append(distortion, rate, float(torch.as_tensor(weight).mean()), time.perf_counter() - began)
+            if held_out is not None:
+                with torch.no_grad():
+                    elbo = model.elbo(held_out, schedule(1.0), method, generator, validate=False)
+                history.validation.append(-float(elbo.value.mean()))
+                best = good if history.epochs_since_best() == 0 else best
+            bar.set_postfix(distortion=f"{distortion:.1f}", rate=f"{rate:.1f}", refresh=False)
+            if checkpoint is not None and time.monotonic() - saved_at > SAVE_EVERY:
+                save_checkpoint(checkpoint, model, optimizer, generator, history)
+                saved_at = time.monotonic()
+            history.stopped_early = patience is not None and history.epochs_since_best() >= patience
+            if history.stopped_early or (on_epoch is not None and on_epoch(epoch, history)):
+                break
+    except KeyboardInterrupt:
+        history.interrupted = True
+        print(f"Interrupted after {len(history)} of {epochs} epochs: the model is kept.", file=sys.stderr)
+    finally:
+        bar.close()
+        model.prior.requires_grad_(True)
+        model.eval()
+    if patience is not None:
+        model.load_state_dict(best)
+    if checkpoint is not None:
+        save_checkpoint(checkpoint, model, optimizer, generator, history)
+    return history
+
+
+def save_checkpoint(path, model, optimizer=None, generator=None, history=None):
+    """Writes the model, and what a resumed training needs, to `path` (safetensors), whole or not at all."""
+    tensors = {f"model.{name}": value.contiguous() for name, value in model.state_dict().items()}
+    if optimizer is not None:
+        for index, state in optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items()}
+    if generator is not None:
+        tensors["generator"] = generator.get_state()
+    metadata = {} if history is None else {"history": json.dumps(asdict(history))}
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
+    os.close(handle)
+    try:
+        save_file({name: value.detach().cpu() for name, value in tensors.items()}, temporary, metadata)
+        os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+
+
+def load_checkpoint(path, model, optimizer=None, generator=None):
+    """Reads what `save_checkpoint` wrote into `model` (and `optimizer`, `generator`); returns the `History`.
+
+    Raises FileNotFoundError, or ValueError where the file is damaged or belongs to another model; the model is then
+    unchanged.
+    """
+    if not Path(path).exists():
+        raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a dict
+            metadata = file.metadata() or {}
+        history = History(**json.loads(metadata.get("history", "{}")))
+    except (SafetensorError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a readable checkpoint ({error}): delete it and train again.") from error
+    state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
+    found = {name: tuple(value.shape) for name, value in state.items()}
+    if found != expected:
+        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        raise ValueError(f"{path} belongs to another model: {', '.join(differing[:4])} differ(s) in name or shape. "
+                         "Build the model with the sizes it was trained with.")
+    model.load_state_dict(state)
+    if optimizer is not None:
+        saved = optimizer.state_dict()
+        for name, value in tensors.items():
+            if name.startswith("optimizer."):
+                _, index, entry = name.split(".")
+                saved["state"].setdefault(int(index), {})[entry] = value
+        optimizer.load_state_dict(saved)
+    if generator is not None and "generator" in tensors:
+        generator.set_state(tensors["generator"])
+    return history
+
+
+def _points(data):
+    return data.x if isinstance(data, Dataset) else data
+
+
+def _snapshot(model):
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def _watched(progress):
+    """Whether to show a bar: as asked for, or unless GMVAE_PROGRESS=0 or nobody is at a terminal or notebook."""
+    if progress is not None:
+        return progress
+    return os.environ.get("GMVAE_PROGRESS") != "0" and (sys.stderr.isatty() or "ipykernel" in sys.modules)
