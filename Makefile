@@ -31,7 +31,8 @@ TEST := .venv/test-$(TORCH).stamp
 .PHONY: lab test notebooks lint bench checkpoints clean
 
 lab: $(LAB)
-	$(BIN)/python -m jupyter lab $(if $(ROOT),--allow-root) $(LAB_ARGS) notebooks/00_start_here.ipynb
+	$(BIN)/python -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
+	  $(if $(ROOT),--allow-root) $(LAB_ARGS)
 
 # Two workers with one thread each beat one worker with two threads on small models.
 test: $(TEST)

@@ -2,3 +2,12 @@ import os
 
 # Kernels that nbval starts take this over: saved outputs hold no progress bars.
 os.environ["GMVAE_PROGRESS"] = "0"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Print what tests measured; xdist would swallow their own output."""
+    reports = terminalreporter.stats.get("passed", []) + terminalreporter.stats.get("failed", [])
+    measured = [f"{name}: {value}" for report in reports for name, value in getattr(report, "user_properties", [])]
+    if measured:
+        terminalreporter.section("measured")
+        terminalreporter.write_line("\n".join(measured))

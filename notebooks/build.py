@@ -128,6 +128,7 @@ def build(source, notebook, digest):
         resources={"metadata": {"path": str(notebook.parent)}},
         store_widget_state=False,
         record_timing=False,
+        extra_arguments=["--IPKernelApp.log_level=40"],  # errors only, not that a local kernel is not encrypted
     )
     peak, done, start = [0], threading.Event(), time.perf_counter()
     watcher = threading.Thread(target=watch_memory, args=(client, peak, done))

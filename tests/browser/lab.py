@@ -1,0 +1,199 @@
+"""Drive a real JupyterLab in a real, headless Chromium."""
+
+import contextlib
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+from playwright.sync_api import Error, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking"]
+START = 60  # seconds that the server may take
+
+# Runs in the page: keeps the milliseconds from each key press to the frame in which the picture's new bytes are drawn.
+STOPWATCH = """picture => {
+    if (picture.times) { return; }
+    picture.times = [];
+    let pressed = 0;
+    document.addEventListener("keydown", () => { pressed = performance.now(); }, true);
+    picture.addEventListener("load", () => requestAnimationFrame(
+        () => picture.times.push(performance.now() - pressed)));
+}"""
+
+
+def chromium():
+    """The path of an installed Chromium or Chrome (Playwright's own included), or None."""
+    for name in NAMES:
+        if path := shutil.which(name):
+            return path
+    with sync_playwright() as playwright:
+        own = playwright.chromium.executable_path
+    return own if Path(own).exists() else None
+
+
+@contextlib.contextmanager
+def browser():
+    with sync_playwright() as playwright:
+        chrome = playwright.chromium.launch(executable_path=chromium(), args=FLAGS)
+        yield chrome
+        chrome.close()
+
+
+@contextlib.contextmanager
+def serve(folder, theme="JupyterLab Light"):
+    """JupyterLab over a copy of the notebooks in `folder`, without any of this user's settings; yields its address."""
+    work = folder / "course"
+    shutil.copytree(ROOT / "notebooks", work / "notebooks", ignore=shutil.ignore_patterns(".ipynb_checkpoints"))
+    shutil.copy(ROOT / "jupytext.toml", work)
+    settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+    private = {
+        "JUPYTER_CONFIG_DIR": "config",
+        "JUPYTER_DATA_DIR": "data",
+        "JUPYTER_RUNTIME_DIR": "runtime",
+        "JUPYTERLAB_SETTINGS_DIR": "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
+        "IPYTHONDIR": "ipython",
+    }
+    environment = {**os.environ, **{name: str(folder / place) for name, place in private.items()}}
+    environment.pop("GMVAE_PROGRESS", None)  # a reader sees progress bars
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [
+        *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1"),
+        *(f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}"),
+        *("--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"),
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+        *(["--allow-root"] if hasattr(os, "getuid") and os.getuid() == 0 else []),
+    ]
+    log = folder / "server.log"
+    with log.open("w") as out:
+        server = subprocess.Popen(command, stdout=out, stderr=subprocess.STDOUT, env=environment, cwd=work)
+    try:
+        wait_for(f"http://127.0.0.1:{port}/api", server, log)
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def wait_for(address, server, log):
+    deadline = time.monotonic() + START
+    while True:
+        try:
+            urllib.request.urlopen(address, timeout=5).close()
+            return
+        except OSError:
+            if server.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}") from None
+            time.sleep(0.2)
+
+
+class OpenNotebook:
+    """A notebook, open in JupyterLab. `problems` collects what goes wrong on the page and in its console."""
+
+    def __init__(self, browser, address, name, width=1280, height=900):
+        self.name, self.problems, self.outside = name, [], []
+        self.page = browser.new_page(viewport={"width": width, "height": height})
+        self.page.set_default_timeout(60_000)
+        self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
+        self.page.on("console", self._on_console)
+        self.page.on("request", lambda request: self._on_request(request, address))
+        self.page.goto(f"{address}/lab/workspaces/{Path(name).stem}/tree/notebooks/{name}?reset")
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell")
+        self.page.evaluate(
+            """async () => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                await panel.context.ready;
+                await panel.sessionContext.ready;
+            }"""
+        )
+
+    def _on_console(self, message):
+        if message.type == "error":
+            self.problems.append(f"console: {message.text} {message.location.get('url', '')}")
+
+    def _on_request(self, request, address):
+        if not request.url.startswith((address, address.replace("http", "ws"), "data:", "blob:")):
+            self.outside.append(request.url)
+
+    def run_all(self, timeout=240):
+        """Run all cells and wait for the last; returns the seconds it took."""
+        start = time.monotonic()
+        self.page.set_default_timeout(1000 * timeout)
+        self.page.evaluate("() => window.jupyterapp.commands.execute('notebook:run-all-cells')")
+        self.page.wait_for_function(
+            """() => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                const cells = panel.content.widgets.filter(cell => cell.model.type === "code");
+                return panel.sessionContext.session.kernel.status === "idle"
+                    && cells.every(cell => cell.model.executionState === "idle");
+            }"""
+        )
+        self.page.set_default_timeout(60_000)
+        return time.monotonic() - start
+
+    def errors(self):
+        """Outputs that are errors, and formulas that MathJax could not set."""
+        texts = self.page.locator(
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'],"
+            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'],"
+            "mjx-merror"
+        )
+        return texts.all_inner_texts()
+
+    def formulas(self):
+        return self.page.locator("mjx-container").count()
+
+    def pictures(self):
+        return self.page.locator(".jp-OutputArea-output img")
+
+    def panel(self, n=0):
+        return Panel(self.page, self.page.locator(".gmvae-panel").nth(n))
+
+    def panels(self):
+        return self.page.locator(".gmvae-panel").count()
+
+    def close(self):
+        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
+        self.page.close()
+
+
+class Panel:
+    """One of the course's widgets: sliders, a picture, and a caption that says what the slider changed."""
+
+    def __init__(self, page, element):
+        self.page, self.element = page, element
+        self.picture = element.locator("img.gmvae-picture").first
+        self.element.scroll_into_view_if_needed()
+        self.picture.wait_for()
+
+    def caption(self):
+        return self.element.locator(".gmvae-status").first.inner_text()
+
+    def press(self, times=20, slider=0):
+        """Move a slider to and fro with the arrow keys; returns the milliseconds from each key to its picture."""
+        handle = self.element.locator(".noUi-handle").nth(slider)
+        at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
+        keys = ["ArrowLeft", "ArrowRight"] if at_end else ["ArrowRight", "ArrowLeft"]
+        self.picture.evaluate(STOPWATCH)
+        picture, before = self.picture.element_handle(), self.picture.evaluate("picture => picture.times.length")
+        handle.focus()
+        for n in range(times):
+            self.page.keyboard.press(keys[n % 2])
+            try:
+                more = "([picture, n]) => picture.times.length > n"
+                self.page.wait_for_function(more, arg=[picture, before + n], timeout=10_000)
+            except Error:
+                raise AssertionError(f"key press {n + 1} ({keys[n % 2]}) brought no new picture in 10 s") from None
+        return self.picture.evaluate("picture => picture.times")[before:]

@@ -1,0 +1,70 @@
+"""The chapters in a real JupyterLab: they open, run, and their widgets follow the keyboard."""
+
+import os
+import statistics
+
+import pytest
+
+from tests.browser import lab
+
+# A chapter with widgets, how many of them, and the slider of each that the keys move.
+CHAPTERS = {
+    "00_start_here.ipynb": [0],
+    "02_expectation_maximization.ipynb": [0],
+}
+LATENCY = 400  # ms, generous for a loaded machine; the summary prints what was measured
+ALLOWED = ()  # parts of console messages that are not the course's fault
+
+
+@pytest.fixture(scope="module")
+def chrome():
+    if lab.chromium() is None:
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up("no Chromium is installed (Debian: apt install chromium; elsewhere: playwright install chromium)")
+    with lab.browser() as chrome:
+        yield chrome
+
+
+@pytest.fixture(scope="module")
+def address(chrome, tmp_path_factory):
+    with lab.serve(tmp_path_factory.mktemp("lab")) as address:
+        yield address
+
+
+@pytest.fixture(scope="module", params=CHAPTERS)
+def chapter(request, chrome, address):
+    """A chapter, opened and run; `before` is what a reader sees before running anything."""
+    notebook = lab.OpenNotebook(chrome, address, request.param)
+    notebook.before = {"pictures": notebook.pictures().count(), "panels": notebook.panels()}
+    notebook.seconds = notebook.run_all()
+    yield notebook
+    notebook.close()
+
+
+def test_static_pictures_stand_in_before_the_first_run(chapter):
+    assert chapter.before["panels"] == 0
+    assert chapter.before["pictures"] >= len(CHAPTERS[chapter.name])
+
+
+def test_every_cell_runs_and_every_formula_is_set(chapter, record_property):
+    record_property(f"{chapter.name}: run all in the browser", f"{chapter.seconds:.0f} s")
+    assert chapter.errors() == []
+    assert chapter.formulas() > 0
+
+
+def test_each_widget_follows_the_keyboard(chapter, record_property):
+    assert chapter.panels() == len(CHAPTERS[chapter.name])
+    for n, slider in enumerate(CHAPTERS[chapter.name]):
+        panel = chapter.panel(n)
+        source, caption = panel.picture.get_attribute("src"), panel.caption()
+        first = panel.press(times=1, slider=slider)
+        assert panel.picture.get_attribute("src") != source
+        assert panel.caption() != caption, "the caption does not say what the slider changed"
+        median = statistics.median(first + panel.press(slider=slider))
+        record_property(f"{chapter.name}: key press to picture, median", f"{median:.0f} ms")
+        assert median < LATENCY
+
+
+def test_nothing_goes_wrong_on_the_page_and_nothing_is_fetched_from_outside(chapter):
+    assert [text for text in chapter.problems if not any(part in text for part in ALLOWED)] == []
+    assert chapter.outside == []
