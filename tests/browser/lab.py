@@ -28,6 +28,13 @@ STOPWATCH = """picture => {
         () => picture.times.push(performance.now() - pressed)));
 }"""
 
+# Runs in the page: what is left of TeX in the rendered prose outside formulas and code.
+UNSET = r"""() => [...document.querySelectorAll(".jp-MarkdownOutput")].flatMap(prose => {
+    const copy = prose.cloneNode(true);
+    copy.querySelectorAll("mjx-container, code, pre").forEach(node => node.remove());
+    return copy.textContent.match(/.{0,30}(?:\$|\\[a-zA-Z]+).{0,30}/g) || [];
+})"""
+
 
 def chromium():
     """The path of an installed Chromium or Chrome (Playwright's own included), or None."""
@@ -144,13 +151,16 @@ class OpenNotebook:
         return time.monotonic() - start
 
     def errors(self):
-        """Outputs that are errors, and formulas that MathJax could not set."""
-        texts = self.page.locator(
-            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.error'],"
-            ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.stderr'],"
-            "mjx-merror"
+        """The texts of outputs that are errors or warnings."""
+        output = ".jp-OutputArea-output[data-mime-type='application/vnd.jupyter.{}']"
+        return self.page.locator(f"{output.format('error')}, {output.format('stderr')}").all_inner_texts()
+
+    def unset_formulas(self):
+        """Formulas that MathJax marks as wrong or with an unknown macro, and TeX that it did not take for a formula."""
+        marked = self.page.locator("mjx-merror, mjx-mtext[style*='color: red']").evaluate_all(
+            "nodes => nodes.map(node => node.closest('mjx-container').textContent)"
         )
-        return texts.all_inner_texts()
+        return marked + self.page.evaluate(UNSET)
 
     def formulas(self):
         return self.page.locator("mjx-container").count()
@@ -182,7 +192,7 @@ class Panel:
         return self.element.locator(".gmvae-status").first.inner_text()
 
     def press(self, times=20, slider=0):
-        """Move a slider to and fro with the arrow keys; returns the milliseconds from each key to its picture."""
+        """Move a slider there and back with the arrow keys; returns the milliseconds from each key to its picture."""
         handle = self.element.locator(".noUi-handle").nth(slider)
         at_end = handle.get_attribute("aria-valuenow") == handle.get_attribute("aria-valuemax")
         keys = ["ArrowLeft", "ArrowRight"] if at_end else ["ArrowRight", "ArrowLeft"]
