@@ -63,6 +63,7 @@ def serve(folder, theme="JupyterLab Light"):
     settings = folder / "settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     (settings / "themes.jupyterlab-settings").write_text(json.dumps({"theme": theme}))
+    (settings / "notification.jupyterlab-settings").write_text(json.dumps({"fetchNews": "false"}))
     private = {
         "JUPYTER_CONFIG_DIR": "config",
         "JUPYTER_DATA_DIR": "data",
@@ -190,6 +191,10 @@ class Panel:
 
     def caption(self):
         return self.element.locator(".gmvae-status").first.inner_text()
+
+    def magnification(self):
+        """How much larger the picture is shown than it was drawn."""
+        return self.picture.evaluate("picture => picture.getBoundingClientRect().width / picture.naturalWidth")
 
     def press(self, times=20, slider=0):
         """Move a slider there and back with the arrow keys; returns the milliseconds from each key to its picture."""
