@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from sklearn.datasets import load_digits, make_moons
 
 
@@ -85,7 +86,8 @@ TOYS = {
     "blobs": _mixture([0.5, 0.3, 0.2], [[-2.5, -1.0], [2.0, -1.5], [0.5, 2.5]], [0.8 * _EYE, 0.6 * _EYE, 0.7 * _EYE]),
     "cigars": _mixture([0.4, 0.35, 0.25], [[-2.0, 0.0], [2.0, 0.5], [0.0, 3.5]],
                        [[[0.5, 0.0], [1.1, 0.45]], [[0.5, 0.0], [-1.2, 0.4]], [[1.5, 0.0], [0.3, 0.35]]]),
-    "unequal": _mixture([0.9, 0.07, 0.03], [[0.0, 0.0], [4.5, 0.0], [4.5, 2.5]], [1.3 * _EYE, 0.35 * _EYE, 0.25 * _EYE]),
+    "unequal": _mixture([0.9, 0.07, 0.03], [[0.0, 0.0], [4.5, 0.0], [4.5, 2.5]],
+                        [1.3 * _EYE, 0.35 * _EYE, 0.25 * _EYE]),
     "rings": _rings,
     "moons": _moons,
 }
@@ -139,3 +141,22 @@ def check_array(x, n_features=None, min_rows=1, constant_columns=True, name="x")
             raise ValueError(f"Column(s) {constant[:8]} of {name} are constant, so no Gaussian has a density there: "
                              f"drop them with {name}[:, {name}.std(0) > 0], or project with PCA first.")
     return x
+
+
+def random_affine(image_shape, rotation=0.12, scale=0.08, shift=0.08):
+    """A transform (x, generator) -> x for `training.fit`: a small random rotation, zoom and shift of each image.
+
+    Arguments (standard deviations): rotation in radians; scale as a logarithm; shift as a share of half the image.
+    Pixels are whole numbers again afterwards, so that counts stay counts. x: (N, D) with D = height * width.
+    """
+
+    def transform(x, generator=None):
+        noise = torch.randn(4, len(x), generator=generator, device=x.device)
+        angle, zoom = rotation * noise[0], (scale * noise[1]).exp()
+        cos, sin = zoom * angle.cos(), zoom * angle.sin()
+        theta = torch.stack([cos, -sin, shift * noise[2], sin, cos, shift * noise[3]], 1).reshape(-1, 2, 3)
+        images = x.reshape(-1, 1, *image_shape)
+        grid = F.affine_grid(theta, images.shape, align_corners=False)
+        return F.grid_sample(images, grid, align_corners=False).round().reshape(len(x), -1)
+
+    return transform

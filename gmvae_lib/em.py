@@ -113,7 +113,8 @@ def scale(covariances, kind):
 
 def inverse(precisions, kind):
     """Covariances from precisions (or the other way round), both shaped by their family."""
-    return torch.cholesky_inverse(scale(precisions, kind)) if kind in ("full", "tied") else 1 / scale(precisions, kind) ** 2
+    factors = scale(precisions, kind)
+    return torch.cholesky_inverse(factors) if kind in ("full", "tied") else factors.pow(-2)
 
 
 def natural_parameters(parameters, kind):
@@ -295,7 +296,8 @@ def seed_means(points, n_components, init, generator):
     for _ in range(n_components - 1):
         if not distance.any():
             raise ValueError(f"x has only {len(means)} distinct points: lower n_components to that.")
-        draws = torch.multinomial(distance.cpu(), 2 + int(math.log(n_components)), replacement=True, generator=generator)
+        n_draws = 2 + int(math.log(n_components))
+        draws = torch.multinomial(distance.cpu(), n_draws, replacement=True, generator=generator)
         candidates = sample[draws.to(sample.device)]
         rivals = torch.minimum(distance, torch.cdist(candidates, sample).square())
         best = rivals.sum(1).argmin()

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, confusion_matrix, normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
 
 from gmvae_lib.gaussian import log_prob_diag, sample_diag
 

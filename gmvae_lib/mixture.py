@@ -6,7 +6,6 @@ The computation is in `em`; this file checks input, starts EM, repeats it, and a
 import math
 import warnings
 
-import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError

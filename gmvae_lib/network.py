@@ -1,6 +1,6 @@
 """Encoder and decoder networks: multilayer perceptrons, optionally gated by beta.
 
-A gated network serves every beta at once: each hidden unit is multiplied by sigmoid(a log beta + b) with learnt a and b.
+A gated network serves every beta at once: each hidden unit is multiplied by sigmoid(a log beta + b), a and b learnt.
 Source: Bae et al. (2023), "Multi-rate VAE".
 """
 

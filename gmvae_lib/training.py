@@ -11,6 +11,7 @@ import tempfile
 import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from random import Random
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -52,6 +53,12 @@ def warm_up(beta=1.0, share=0.2):
     return lambda progress: beta * min(1.0, progress / share)
 
 
+def log_uniform(low=0.01, high=100.0, seed=0):
+    """A schedule for gated networks: for each batch, a beta drawn uniformly on a log scale. Bae et al. (2023)."""
+    random = Random(seed)
+    return lambda progress: math.exp(random.uniform(math.log(low), math.log(high)))
+
+
 def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="collapsed", prior_update="gradient",
         transform=None, validation=None, patience=None, checkpoint=None, resume=False, on_epoch=None, seed=0,
         device=None, precision="float32", progress=None):
@@ -67,13 +74,15 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
         transform: a function (x, generator) -> x applied to each batch, for augmentation.
         validation: held-out points; with `patience`, training stops after that many epochs without improvement, and
             the best model is kept.
-        checkpoint: a file, written after the last epoch and at least every ten seconds; with `resume`, training goes on from it if it exists.
+        checkpoint: a file, written at the end and about every ten seconds; with `resume`, training goes on from it if
+            it exists.
         on_epoch: a function (epoch, history), called after each epoch; returning True stops the training.
         seed: an integer; the same seed, device and thread count give the same model.
         device, precision: where ("cuda", "mps", "cpu"; the best by default), and "float32" or "bfloat16" (autocast).
         progress: whether to show a bar; by default where somebody is watching.
     Raises ValueError for unusable data or settings, and FloatingPointError if the loss is no longer finite, with the
-    model as it was before that epoch. Interrupting (Ctrl-C, or Jupyter's stop button) ends the training and keeps the model.
+    model as it was before that epoch. Interrupting (Ctrl-C, or Jupyter's stop button) ends the training and keeps
+    the model. A network gated by beta is trained with (distortion + beta * rate) / (1 + beta), validated at beta = 1.
     """
     if prior_update not in ("gradient", "em", "fixed"):
         raise ValueError(f"prior_update is {prior_update!r}: choose 'gradient', 'em' or 'fixed'.")
@@ -109,22 +118,25 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
                 with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
                     elbo = model.elbo(batch, weight, method=method, generator=generator, validate=False)
                 optimizer.zero_grad(set_to_none=True)
-                (-elbo.value.mean()).backward()
+                loss = -elbo.value.mean()
+                (loss / (1 + weight) if model.gated else loss).backward()
                 optimizer.step()
                 sums += torch.stack([elbo.distortion.detach().sum(), elbo.rate.detach().sum()])
             if prior_update == "em":
-                with torch.no_grad():
-                    model.prior.update(*model.encode(x, weight if model.gated else None))
+                with torch.no_grad():  # on what the encoder was trained on: its latents of anything else may drift away
+                    seen = x if transform is None else transform(x, generator)
+                    model.prior.update(*model.encode(seen, 1.0 if model.gated else None))
             distortion, rate = (sums / len(x)).tolist()
             if not math.isfinite(distortion + rate):
                 model.load_state_dict(good)
-                raise FloatingPointError(f"The loss was no longer finite in epoch {epoch + 1} (distortion {distortion}, "
-                                         f"rate {rate}). The model is as it was before it: lower lr (now {lr:g}).")
+                raise FloatingPointError(
+                    f"The loss was no longer finite in epoch {epoch + 1} (distortion {distortion}, rate {rate}). The "
+                    f"model is as it was before it: lower lr (now {lr:g}).")
             good = _snapshot(model)
-            history.append(distortion, rate, float(torch.as_tensor(weight).mean()), time.perf_counter() - began)
+            history.append(distortion, rate, float(weight), time.perf_counter() - began)
             if held_out is not None:
                 with torch.no_grad():
-                    elbo = model.elbo(held_out, schedule(1.0), method, generator, validate=False)
+                    elbo = model.elbo(held_out, 1.0 if model.gated else schedule(1.0), method, generator, validate=False)
                 history.validation.append(-float(elbo.value.mean()))
                 best = good if history.epochs_since_best() == 0 else best
             bar.set_postfix(distortion=f"{distortion:.1f}", rate=f"{rate:.1f}", refresh=False)

@@ -1,7 +1,7 @@
 """`check(name, attempt)`: feedback for the exercises that names the likely mistake.
 
-Each chapter's exercises are data, in `chapter_NN.EXERCISES`: inputs, a solution, and the mistakes that readers make, each
-as code with the sentence that names it.
+Each chapter's exercises are data, in `chapter_NN.EXERCISES`: inputs, a solution, and the mistakes that readers make,
+each as code with the sentence that names it.
 """
 
 import importlib
