@@ -30,9 +30,10 @@ TEST := .venv/test-$(TORCH).stamp
 
 .PHONY: lab test notebooks lint bench checkpoints clean
 
+# Without jupytext's extension, which would write what a reader saves over the source too.
 lab: $(LAB)
 	$(BIN)/python -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
-	  $(if $(ROOT),--allow-root) $(LAB_ARGS)
+	  --ServerApp.jpserver_extensions=jupyterlab_jupytext=False $(if $(ROOT),--allow-root) $(LAB_ARGS)
 
 # Two workers with one thread each beat one worker with two threads on small models.
 test: $(TEST)

@@ -24,6 +24,7 @@ from nbclient.exceptions import CellExecutionError, CellTimeoutError
 
 ROOT = Path(__file__).resolve().parents[1]
 CELL_TIMEOUT = 300  # seconds
+LANGUAGE = {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"}
 MACHINE_PATH = re.compile(r"(?<![\w./:-])/(?:home|root|Users|tmp|var|opt|private)/[\w.-]+|\b[A-Z]:\\\w+|ipykernel_\d+")
 
 
@@ -48,8 +49,8 @@ def read_source(path):
     notebook = jupytext.read(path, fmt="py:percent")
     notebook.metadata = nbformat.from_dict({
         "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
-        "language_info": {"file_extension": ".py", "mimetype": "text/x-python", "name": "python"},
-    })  # fmt: skip
+        "language_info": LANGUAGE,
+    })
     seen, previous = {}, None
     for cell in notebook.cells:
         key = cell.cell_type + cell.source
@@ -116,6 +117,15 @@ def machine_paths(notebook):
     return sorted(found)
 
 
+def settle(notebook):
+    """Replace what differs from run to run and means nothing without a kernel: widgets' ids, the Python version."""
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if view := output.get("data", {}).get("application/vnd.jupyter.widget-view+json"):
+                view["model_id"] = hashlib.sha256(cell.id.encode()).hexdigest()[:32]
+    notebook.metadata["language_info"] = dict(LANGUAGE)
+
+
 def build(source, notebook, digest):
     """Execute one source and write its notebook, all or nothing; returns seconds and peak memory in bytes."""
     nb = read_source(source)
@@ -139,7 +149,7 @@ def build(source, notebook, digest):
         done.set()
         watcher.join()
     seconds = time.perf_counter() - start
-    nb.metadata["language_info"] = {k: nb.metadata.language_info[k] for k in ("file_extension", "mimetype", "name")}
+    settle(nb)
     if paths := machine_paths(nb):
         raise ValueError(f"the outputs name this machine's paths: {', '.join(paths)}")
     nbformat.validate(nb)

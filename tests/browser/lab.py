@@ -81,6 +81,7 @@ def serve(folder, theme="JupyterLab Light"):
         *(sys.executable, "-m", "jupyter", "lab", "--no-browser", "--ip=127.0.0.1"),
         *(f"--port={port}", "--ServerApp.port_retries=0", f"--ServerApp.root_dir={work}"),
         *("--IdentityProvider.token=", "--LabApp.expose_app_in_browser=True"),
+        "--ServerApp.jpserver_extensions=jupyterlab_jupytext=False",  # as `make lab` does
         "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
         *(["--allow-root"] if hasattr(os, "getuid") and os.getuid() == 0 else []),
     ]
