@@ -7,9 +7,12 @@ import io
 from contextlib import contextmanager
 
 import matplotlib
+import matplotlib.colors
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+
+from gmvae_lib import em
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D4E8C", "#8C6D1F", "#333333", "#A0A0A0")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
@@ -127,9 +130,9 @@ def full_covariances(covariances, covariance_type, n_components, dim):
     return variances[:, :, None] * np.eye(dim)
 
 
-def scatter(x, labels, title, alt, mixture=None, xlabel="$x_1$", ylabel="$x_2$", size=(5.2, 4.4)):
+def scatter(x, labels, title, alt, mixture=None, xlabel="$x_1$", ylabel="$x_2$", size=(5.2, 4.4), legend=None):
     """Points (N, 2) with a colour and a marker for each label; `mixture` (weights, means, covariances) adds 2-sigma
-    outlines."""
+    outlines; `legend`, a title, lists the labels."""
     figure, axes = subplots(size=size)
     x, labels = array(x), array(labels)
     with style():
@@ -140,5 +143,128 @@ def scatter(x, labels, title, alt, mixture=None, xlabel="$x_1$", ylabel="$x_2$",
             for mean, covariance in zip(*map(array, mixture[1:]), strict=True):
                 axes.plot(*ellipse(mean, covariance).T, color="black", linewidth=2)
                 axes.plot(*mean, "+", color="black", markersize=12, markeredgewidth=2.5)
+        if legend is not None:
+            axes.legend(title=legend, loc="center left", bbox_to_anchor=(1, 0.5), markerscale=1.8)
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+    return Picture(figure, alt)
+
+
+# --- mixtures and EM (chapter 02) ------------------------------------------------------------------------------------
+
+
+def blend(resp):
+    """One colour for each point: the components' colours, mixed by its responsibilities (N, K); (N, 3)."""
+    resp = array(resp)
+    palette = np.array([matplotlib.colors.to_rgb(COLORS[k % 10]) for k in range(resp.shape[1])])
+    return np.clip(resp @ palette, 0, 1)
+
+
+def mixture_panels(x, stages, alt, n_std=2.0, size=None):
+    """The same points (N, 2) in panels side by side: `stages` maps a title to (resp (N, K), mixture), either of them None.
+
+    Colours are mixed by responsibility, the marker is the likeliest component's, and a `mixture` (weights, means, full
+    covariances) adds outlines and numbered centers.
+    """
+    x = array(x)
+    figure, axes = subplots(1, len(stages), size or (4 * len(stages), 3.9), sharex=True, sharey=True, squeeze=False)
+    with style():
+        for axis, (title, (resp, mixture)) in zip(axes[0], stages.items(), strict=True):
+            if resp is None:
+                axis.plot(*x.T, "o", color="#777777", markersize=4, alpha=0.7)
+            else:
+                draw_soft_points(axis, x, array(resp))
+            if mixture is not None:
+                draw_outlines(axis, *mixture[1:], n_std=n_std)
+            axis.set(title=title, xlabel="$x_1$")
+        axes[0, 0].set_ylabel("$x_2$")
+    return Picture(figure, alt)
+
+
+def draw_soft_points(axis, x, resp):
+    """Points coloured by responsibility, with the marker of the likeliest component."""
+    colors, likeliest = blend(resp), resp.argmax(1)
+    for k in np.unique(likeliest):
+        axis.scatter(*x[likeliest == k].T, c=colors[likeliest == k], marker=MARKERS[k % 10], s=20, linewidths=0)
+
+
+def draw_outlines(axis, means, covariances, n_std=2.0):
+    """Each component's outline at `n_std` standard deviations, and its number at its center."""
+    for k, (mean, covariance) in enumerate(zip(array(means), array(covariances), strict=True)):
+        axis.plot(*ellipse(mean, covariance, n_std).T, color="black", linestyle=LINES[k % 4], linewidth=2)
+        axis.text(*mean, str(k + 1), ha="center", va="center", fontsize=12, fontweight="bold", color="white",
+                  bbox={"boxstyle": "circle,pad=0.2", "facecolor": COLORS[k % 10], "edgecolor": "black"})
+
+
+def em_stages(x, means, stages, alt, **settings):
+    """EM on x (N, 2) from `means`, equal weights and unit covariances, in panels: `stages` maps titles to a number of
+    steps, or to None for the points alone."""
+    x = torch.as_tensor(x, dtype=torch.float64)
+    means = torch.as_tensor(means, dtype=torch.float64)
+    n_components, dim = means.shape
+    now = em.Parameters(torch.full((n_components,), 1 / n_components, dtype=torch.float64), means,
+                        torch.eye(dim, dtype=torch.float64).repeat(n_components, 1, 1))
+    found, wanted = {None: (None, None)}, {step for step in stages.values() if step is not None}
+    points = em.Points(x, center=torch.zeros(dim, dtype=torch.float64))
+    for step in range(max(wanted, default=-1) + 1):
+        if step in wanted:
+            joint = torch.cat([joint for _, _, joint in em.log_joint(points, now, "full")], 1)
+            found[step] = (joint.softmax(0).T, now)
+        now, _ = em.em_step(x, now, "full")
+    return mixture_panels(x, {title: found[step] for title, step in stages.items()}, alt, **settings)
+
+
+def jensen(values, weights, alt):
+    """The logarithm, its tangent at the weighted mean of `values`, and the chords below: Jensen's inequality."""
+    values, weights = array(values), array(weights)
+    u = np.linspace(0.15, 1.15 * values.max(), 200)
+    mean, mean_of_logs = values @ weights, np.log(values) @ weights
+    figure, axis = subplots(size=(6.4, 4))
+    with style():
+        axis.plot(u, np.log(u), color=COLORS[0], label="$\\log u$")
+        axis.plot(u, np.log(mean) + (u - mean) / mean, color=COLORS[1], linestyle="--",
+                  label="tangent at the mean: nowhere below $\\log u$")
+        axis.plot(values, np.log(values), color=COLORS[2], linestyle="-.", marker="s", markersize=8,
+                  label="the two values and their averages")
+        axis.plot([mean, mean], [mean_of_logs, np.log(mean)], color="black", linewidth=3)
+        axis.plot(mean, np.log(mean), "o", color=COLORS[0], markersize=11)
+        axis.plot(mean, mean_of_logs, "^", color=COLORS[2], markersize=11)
+        axis.annotate("log of the average", (mean, np.log(mean)), (-12, 16), textcoords="offset points", ha="right")
+        axis.annotate("average of the logs", (mean, mean_of_logs), (14, -16), textcoords="offset points")
+        axis.set(title="The average of the logs lies below the log of the average", xlabel="$u$", ylabel="nats",
+                 ylim=(np.log(u[0]) - 0.1, np.log(u[-1]) + 0.9))
+        axis.legend(loc="lower right")
+    return Picture(figure, alt)
+
+
+def strip(groups, title, xlabel, alt, size=(7.5, 3)):
+    """One row of dots for each group: `groups` maps a label to values, such as a score over seeds."""
+    figure, axis = subplots(size=size)
+    with style():
+        for row, values in enumerate(groups.values()):
+            values = np.sort(array(values))
+            height = row + 0.28 * np.sin(np.arange(len(values)) * 2.4)  # spread the dots, the same way each time
+            axis.plot(values, height, MARKERS[row % 10], color=COLORS[row % 10], markersize=7, alpha=0.75)
+        axis.set_yticks(range(len(groups)), groups)
+        axis.set(title=title, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.6))
+    return Picture(figure, alt)
+
+
+# Chapter 05: the variational autoencoder
+
+
+def latent_plane(decode, image_shape, title, alt, extent=3.0, n=17, size=(6.6, 6.6)):
+    """Images decoded from a regular n × n grid on the latent plane, each standing where its z is.
+
+    decode: z (n * n, 2) to images (n * n, D). extent: the grid runs from -extent to +extent along both axes.
+    """
+    steps = torch.linspace(-extent, extent, n)
+    z = torch.cartesian_prod(steps.flip(0), steps).flip(1)  # row by row, from the top left
+    decoded = array(decode(z)).reshape(n, n, *image_shape)
+    half = extent + extent / (n - 1)
+    figure, axis = subplots(size=size)
+    with style():
+        axis.imshow(decoded.swapaxes(1, 2).reshape(n * image_shape[0], n * image_shape[1]), vmin=0,
+                    extent=(-half, half, -half, half), interpolation="nearest")
+        axis.grid(False)
+        axis.set(title=title, xlabel="$z_1$", ylabel="$z_2$")
     return Picture(figure, alt)
