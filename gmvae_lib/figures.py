@@ -160,7 +160,7 @@ def blend(resp):
 
 
 def mixture_panels(x, stages, alt, n_std=2.0, size=None):
-    """The same points (N, 2) in panels side by side: `stages` maps a title to (resp (N, K), mixture), either of them None.
+    """The same points (N, 2) in panels side by side: `stages` maps a title to (resp (N, K), mixture), or Nones.
 
     Colours are mixed by responsibility, the marker is the likeliest component's, and a `mixture` (weights, means, full
     covariances) adds outlines and numbered centers.
