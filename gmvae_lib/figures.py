@@ -268,3 +268,98 @@ def latent_plane(decode, image_shape, title, alt, extent=3.0, n=17, size=(6.6, 6
         axis.grid(False)
         axis.set(title=title, xlabel="$z_1$", ylabel="$z_2$")
     return Picture(figure, alt)
+
+
+# Pictures of mixture priors (chapter 8)
+
+
+def heatmaps(x, y, panels, title, alt, xlabel="$z_1$", ylabel="$z_2$", size=(8.4, 4.0)):
+    """Functions on a grid side by side, on one colour scale: `panels` maps a label to values (len(y), len(x))."""
+    figure, axes = subplots(1, len(panels), size=size, sharex=True, sharey=True, squeeze=False)
+    x, y, values = array(x), array(y), [array(panel) for panel in panels.values()]
+    top = max(panel.max() for panel in values)
+    with style():
+        for axis, label, panel in zip(axes[0], panels, values, strict=True):
+            image = axis.pcolormesh(x, y, panel, vmin=0, vmax=top, cmap="cividis", shading="nearest", rasterized=True)
+            axis.set(title=label, xlabel=xlabel, aspect="equal")
+            axis.grid(False)
+        axes[0, 0].set_ylabel(ylabel)
+        figure.colorbar(image, ax=list(axes[0]), label="density", shrink=0.9)
+        figure.suptitle(title)
+    return Picture(figure, alt)
+
+
+def plane(z, covariances):
+    """The first two principal axes of points z (N, d): the projected points (N, 2), a function that projects any
+    points, and the projected covariances (K, 2, 2) of covariances (K, d, d)."""
+    z = array(z)
+    center = z.mean(0)
+    axes = np.linalg.svd(z - center, full_matrices=False)[2][:2]
+    return (z - center) @ axes.T, lambda points: (array(points) - center) @ axes.T, axes @ array(covariances) @ axes.T
+
+
+def clusters(z, labels, mixture, samples, image_shape, title, alt, per_row=10, size=(11.5, 5.2)):
+    """A mixture over a latent space: the points z (N, d) in their principal plane, marked by component, with each
+    component's 1.5-sigma outline and number; beside it, one row of `samples` (K * per_row, D) for each component.
+    `mixture` is weights (K,), means (K, d), covariances (K, d, d)."""
+    figure, (left, right) = subplots(1, 2, size=size, width_ratios=(1.25, 1))
+    means, (labels, samples) = array(mixture[1]), (array(labels), array(samples))
+    points, project, covariances = plane(z, mixture[2])
+    n_components, (height, width) = len(means), image_shape
+    canvas = np.full((n_components * (height + 1) - 1, per_row * (width + 1) - 1), np.nan)
+    for i, image in enumerate(samples.reshape(-1, height, width)):
+        top, across = (i // per_row) * (height + 1), (i % per_row) * (width + 1)
+        canvas[top:top + height, across:across + width] = image
+    with style():
+        for k, (mean, covariance) in enumerate(zip(project(means), covariances, strict=True)):
+            color = COLORS[k % 10]
+            left.plot(*points[labels == k].T, MARKERS[k % 10], color=color, markersize=3.5, alpha=0.45)
+            left.plot(*ellipse(mean, covariance, 1.5).T, color=color, linewidth=2)
+            left.text(*mean, str(k), ha="center", va="center", fontsize=13, fontweight="bold",
+                      bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": color, "linewidth": 2})
+        left.set(title="Latent codes, by component", xlabel="first principal axis of z", ylabel="second principal axis of z")
+        right.imshow(canvas, vmin=0, interpolation="nearest")
+        right.set(title="Samples of each component", xticks=[])
+        right.set_yticks([k * (height + 1) + height / 2 - 0.5 for k in range(n_components)], range(n_components))
+        right.set_ylabel("component")
+        right.grid(False)
+        right.tick_params(length=0)
+        for k, (tick, spine) in enumerate(zip(right.get_yticklabels(), [*right.spines.values()] * n_components,
+                                              strict=False)):
+            tick.set(color=COLORS[k % 10], fontweight="bold")
+            spine.set_visible(False)
+        figure.suptitle(title)
+    return Picture(figure, alt)
+
+
+def counts(table, title, alt, xlabel, ylabel, columns=None, rows=None, size=(5.6, 5.0)):
+    """A table of counts (R, C) as shaded cells with their numbers, such as a confusion matrix."""
+    figure, axes = subplots(size=size)
+    table = array(table)
+    with style():
+        axes.imshow(table, cmap="Blues", vmin=0)
+        for i, j in np.ndindex(*table.shape):
+            if table[i, j]:
+                axes.text(j, i, int(table[i, j]), ha="center", va="center", fontsize=11,
+                          color="white" if table[i, j] > 0.55 * table.max() else "black")
+        axes.set_xticks(range(table.shape[1]), range(table.shape[1]) if columns is None else columns)
+        axes.set_yticks(range(table.shape[0]), range(table.shape[0]) if rows is None else rows)
+        axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        axes.grid(False)
+    return Picture(figure, alt)
+
+
+def table(columns, rows, title, alt, size=None):
+    """Text in a table: `rows` maps a row's name to its cells. For numbers that differ a little between machines."""
+    figure, axes = subplots(size=size or (2.2 + 1.9 * len(columns), 0.75 + 0.42 * (len(rows) + 1)))
+    with style():
+        axes.axis("off")
+        axes.set_title(title)
+        drawn = axes.table([list(map(str, cells)) for cells in rows.values()], rowLabels=list(rows), colLabels=columns,
+                           loc="center", cellLoc="center", rowLoc="left", edges="horizontal", bbox=(0.3, 0, 0.7, 1))
+        drawn.auto_set_font_size(False)
+        drawn.set_fontsize(12)
+        for (row, column), cell in drawn.get_celld().items():
+            cell.set_linewidth(0.6)
+            cell.get_text().set_fontweight("bold" if row == 0 or column == -1 else "normal")
+    return Picture(figure, alt)
