@@ -219,7 +219,7 @@ def expectation(points, parameters, kind, reference, expand):
             part = (part[:, -1], part[:, -1 - len(chunk):-1],
                     chunk @ chunk.T if kind == "tied" else part[:, :-1 - len(chunk)])
         else:
-            part = _sums(chunk, resp, reference, kind)
+            part = weighted_sums(chunk, resp, reference, kind)
         sums = part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
     counts, first, second = sums
     if expand and kind == "full":
@@ -229,7 +229,7 @@ def expectation(points, parameters, kind, reference, expand):
     return Statistics(counts, first, second, reference), float(total) / len(points.x)
 
 
-def _sums(chunk, resp, reference, kind):
+def weighted_sums(chunk, resp, reference, kind):
     """The statistics of one chunk about each component's reference point."""
     first, second = [], []
     for r, center in zip(resp, reference, strict=True):
@@ -311,6 +311,6 @@ def partition_statistics(points, means, kind):
     for chunk in points.chunks(2 * means.numel() // len(means) + len(means)):
         nearest = (means.square().sum(1, keepdim=True) - 2 * means @ chunk).argmin(0)
         resp = torch.nn.functional.one_hot(nearest, len(means)).T.to(chunk)
-        part = _sums(chunk, resp, means, kind)
+        part = weighted_sums(chunk, resp, means, kind)
         sums = part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
     return Statistics(*sums, means)
