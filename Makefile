@@ -22,7 +22,7 @@ ALL ?=
 NAMES ?=
 
 BIN := .venv/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint constraints.txt
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --constraint constraints.txt
 ROOT := $(filter 0,$(shell id -u))
 # The value of TORCH is part of a stamp's name, so that another value installs again.
 LAB := .venv/lab-$(TORCH).stamp
@@ -37,7 +37,7 @@ lab: $(LAB)
 
 # Two workers with one thread each beat one worker with two threads on small models.
 test: $(TEST)
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadscope $(ARGS)
 
 notebooks: $(TEST)
 	$(BIN)/python notebooks/build.py $(if $(ALL),--all) $(NAMES)
