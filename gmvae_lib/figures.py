@@ -61,7 +61,7 @@ def style():
 
 
 def subplots(rows=1, columns=1, size=(6, 4), **settings):
-    """A new figure outside pyplot (nothing to close, safe in threads) and its axes, as an array if there are several."""
+    """A new figure outside pyplot (nothing to close, safe in threads) and its axes, an array if there are several."""
     with style():
         figure = Figure(figsize=size, layout="constrained")
         return figure, figure.subplots(rows, columns, **settings)
@@ -72,7 +72,8 @@ def array(values):
     return values.numpy(force=True) if isinstance(values, torch.Tensor) else np.asarray(values)
 
 
-def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size=(6, 3.6), markers=True):
+def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size=(6, 3.6), markers=True,
+           ylim=None):
     """Lines over x: `series` maps a label to values, or to (x, values) where the x differ."""
     figure, axes = subplots(size=size)
     with style():
@@ -85,6 +86,8 @@ def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size
             axes.set_xscale("log")
         if log_y:
             axes.set_yscale("log")
+        if ylim:
+            axes.set_ylim(*ylim)
         if len(series) > 1:
             axes.legend()
     return Picture(figure, alt)
@@ -317,7 +320,8 @@ def clusters(z, labels, mixture, samples, image_shape, title, alt, per_row=10, s
             left.plot(*ellipse(mean, covariance, 1.5).T, color=color, linewidth=2)
             left.text(*mean, str(k), ha="center", va="center", fontsize=13, fontweight="bold",
                       bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": color, "linewidth": 2})
-        left.set(title="Latent codes, by component", xlabel="first principal axis of z", ylabel="second principal axis of z")
+        left.set(title="Latent codes, by component", xlabel="first principal axis of z",
+                 ylabel="second principal axis of z")
         right.imshow(canvas, vmin=0, interpolation="nearest")
         right.set(title="Samples of each component", xticks=[])
         right.set_yticks([k * (height + 1) + height / 2 - 0.5 for k in range(n_components)], range(n_components))
