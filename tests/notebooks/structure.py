@@ -81,7 +81,7 @@ def check_headings(page):
         yield f"{levels.count(1)} H1 headings, where there must be one"
     if levels[:1] != [1]:
         yield "the first heading is not the H1"
-    for (before, _), (level, text) in zip(page.headings, page.headings[1:], strict=False):
+    for (before, _), (level, text) in zip(page.headings, page.headings[1:]):
         if level > before + 1:
             yield f"'{text}' is an H{level} under an H{before}"
     texts = [text for _, text in page.headings]
@@ -100,7 +100,7 @@ def check_code_cells(page):
             yield f"code cell {number} is empty"
     kinds = ["code", *(cell.cell_type for cell in page.notebook.cells)]
     number = 0
-    for before, kind in zip(kinds, kinds[1:], strict=False):
+    for before, kind in zip(kinds, kinds[1:]):
         number += kind == "code"
         if before == kind == "code":
             yield f"no prose before code cell {number}"
