@@ -1,8 +1,8 @@
 """Log-densities, entropies and Kullback–Leibler (KL) divergences of Gaussians, in nats.
 
-The only place where these formulas stand. The last axis of every argument is the dimension D; all axes before
-it broadcast. A diagonal covariance is given by `log_var` (..., D), the logarithm of the variances; a full one
-by `scale_tril` (..., D, D), its lower Cholesky factor L with Sigma = L Lᵀ. Source: Bishop (2006), section 2.3.
+The only place where these formulas stand. The last axis of every argument is the dimension D. A diagonal covariance is
+given by `log_var` (..., D), the logarithm of the variances, and the axes before D broadcast; a full one by `scale_tril`
+(D, D), its lower Cholesky factor L with Sigma = L Lᵀ, or by K of them. Source: Bishop (2006), section 2.3.
 """
 
 import math
@@ -30,9 +30,13 @@ def log_prob_diag(x, mean, log_var):
 
 
 def log_prob_full(x, mean, scale_tril):
-    """log N(x | mean, L Lᵀ) for L = scale_tril (..., D, D), in nats. Eq. (2.2)."""
-    white = torch.linalg.solve_triangular(scale_tril, (x - mean).unsqueeze(-1), upper=False).squeeze(-1)
-    return -0.5 * (x.shape[-1] * LOG_2PI + white.square().sum(-1)) - _half_log_det(scale_tril)
+    """log N(x | mean, L Lᵀ) for points x (N, D), in nats: (N,). Eq. (2.2).
+
+    For one Gaussian, mean is (D,) and L = scale_tril (D, D); for K of them, (K, D) and (K, D, D) give (K, N).
+    """
+    y = (x - mean.unsqueeze(-2)).mT
+    white = torch.linalg.solve_triangular(scale_tril, y, upper=False)
+    return -0.5 * (x.shape[-1] * LOG_2PI + white.square().sum(-2)) - _half_log_det(scale_tril).unsqueeze(-1)
 
 
 def entropy_diag(log_var):
@@ -52,12 +56,15 @@ def kl_diag(mean, log_var, mean_p, log_var_p):
 
 
 def kl_diag_full(mean, log_var, mean_p, scale_tril_p):
-    """KL(N(mean, diag(exp(log_var))) ‖ N(mean_p, L Lᵀ)) for L = scale_tril_p (..., D, D), in nats."""
+    """KL of N diagonal Gaussians, `mean` and `log_var` (N, D), to N(mean_p, L Lᵀ), in nats: (N,).
+
+    mean_p (D,) and L = scale_tril_p (D, D) give one p; (K, D) and (K, D, D) give K of them, and KLs (K, N).
+    """
     identity = torch.eye(mean.shape[-1], dtype=scale_tril_p.dtype, device=scale_tril_p.device)
     whitener = torch.linalg.solve_triangular(scale_tril_p, identity, upper=False)
-    distance = (whitener @ (mean - mean_p).unsqueeze(-1)).squeeze(-1).square().sum(-1)
-    trace = (whitener.square() @ log_var.exp().unsqueeze(-1)).squeeze(-1).sum(-1)
-    return _half_log_det(scale_tril_p) + 0.5 * (distance + trace - (1 + log_var).sum(-1))
+    distance = ((mean - mean_p.unsqueeze(-2)) @ whitener.mT).square().sum(-1)
+    trace = (whitener.square().sum(-2, keepdim=True) @ log_var.exp().mT).squeeze(-2)
+    return _half_log_det(scale_tril_p).unsqueeze(-1) + 0.5 * (distance + trace - (1 + log_var).sum(-1))
 
 
 def sample_diag(mean, log_var, generator=None):

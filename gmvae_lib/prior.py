@@ -98,10 +98,9 @@ class MixturePrior(nn.Module):
 
     def component_log_prob(self, z):
         """log N(z | mu_k, Sigma_k), (N, K)."""
-        z = z.unsqueeze(1)
         if self.covariance_type == "diag":
-            return log_prob_diag(z, self.means, self.log_var)
-        return log_prob_full(z, self.means, self.scale_tril)
+            return log_prob_diag(z.unsqueeze(1), self.means, self.log_var)
+        return log_prob_full(z, self.means, self.scale_tril).T
 
     def log_prob(self, z):
         """log p(z), (N,): the sum over dimensions first, then the log-sum-exp over components. Eq. (8.2)."""
@@ -122,10 +121,9 @@ class MixturePrior(nn.Module):
 
     def component_kl(self, mean, log_var):
         """KL(q ‖ N(mu_k, Sigma_k)) in closed form, (N, K)."""
-        mean, log_var = mean.unsqueeze(1), log_var.unsqueeze(1)
         if self.covariance_type == "diag":
-            return kl_diag(mean, log_var, self.means, self.log_var)
-        return kl_diag_full(mean, log_var, self.means, self.scale_tril)
+            return kl_diag(mean.unsqueeze(1), log_var.unsqueeze(1), self.means, self.log_var)
+        return kl_diag_full(mean, log_var, self.means, self.scale_tril).T
 
     def responsibilities(self, mean, log_var):
         """gamma (N, K), proportional to pi_k exp(-KL_k): the optimal q(c | x). Eq. (8.10)."""
