@@ -10,9 +10,11 @@ import matplotlib
 import matplotlib.colors
 import numpy as np
 import torch
+from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 
 from gmvae_lib import em
+from gmvae_lib.gaussian import cholesky, log_prob_full
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#5D4E8C", "#8C6D1F", "#333333", "#A0A0A0")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
@@ -178,7 +180,7 @@ def mixture_panels(x, stages, alt, n_std=2.0, size=None):
                 draw_soft_points(axis, x, array(resp))
             if mixture is not None:
                 draw_outlines(axis, *mixture[1:], n_std=n_std)
-            axis.set(title=title, xlabel="$x_1$")
+            axis.set(title=title, xlabel="$x_1$", aspect="equal")
         axes[0, 0].set_ylabel("$x_2$")
     return Picture(figure, alt)
 
@@ -198,6 +200,11 @@ def draw_outlines(axis, means, covariances, n_std=2.0):
                   bbox={"boxstyle": "circle,pad=0.2", "facecolor": COLORS[k % 10], "edgecolor": "black"})
 
 
+def shares(x, weights, means, covariances):
+    """Responsibilities (N, K) of a mixture with full covariances, for a picture's colours."""
+    return (weights.log()[:, None] + log_prob_full(x, means, cholesky(covariances))).softmax(0).T
+
+
 def em_stages(x, means, stages, alt, **settings):
     """EM on x (N, 2) from `means`, equal weights and unit covariances, in panels: `stages` maps titles to a number of
     steps, or to None for the points alone."""
@@ -207,12 +214,10 @@ def em_stages(x, means, stages, alt, **settings):
     now = em.Parameters(torch.full((n_components,), 1 / n_components, dtype=torch.float64), means,
                         torch.eye(dim, dtype=torch.float64).repeat(n_components, 1, 1))
     found, wanted = {None: (None, None)}, {step for step in stages.values() if step is not None}
-    points = em.Points(x, center=torch.zeros(dim, dtype=torch.float64))
     for step in range(max(wanted, default=-1) + 1):
         if step in wanted:
-            joint = torch.cat([joint for _, _, joint in em.log_joint(points, now, "full")], 1)
-            found[step] = (joint.softmax(0).T, now)
-        now, _ = em.em_step(x, now, "full")
+            found[step] = (shares(x, *now), now)
+        now, _ = em.em_step(x, now)
     return mixture_panels(x, {title: found[step] for title, step in stages.items()}, alt, **settings)
 
 
@@ -367,3 +372,42 @@ def table(columns, rows, title, alt, size=None):
             cell.set_linewidth(0.6)
             cell.get_text().set_fontweight("bold" if row == 0 or column == -1 else "normal")
     return Picture(figure, alt)
+
+
+# Chapter 00
+
+PARTS = {
+    "Start": ("00 Start here",),
+    "Part I\nMixtures and EM": ("01 Gaussian\nmixtures", "02 Expectation–\nmaximization", "03 Choosing K"),
+    "Part II\nFrom EM to the VAE": ("04 When the E-step\nis impossible", "05 The variational\nautoencoder",
+                                     "06 β and the rate–\ndistortion curve"),
+    "Part III\nThe mixture prior": ("07 The prior is\nthe problem", "08 The mixture-\nprior VAE", "09 Clustering with\nthe GMVAE",
+                                    "10 The family", "11 Honest\nevaluation"),
+    "Part IV\nBeyond": ("12 Scaling up", "13 Find the bug", "Appendix: notation\nand glossary"),
+}
+READY = ("00", "02", "05", "08")
+
+
+def course_map(size=(11, 6)):
+    """The chapters, part by part, in the order in which they build on each other; finished ones are filled."""
+    figure, axes = subplots(size=size)
+    with style():
+        for column, (part, chapters) in enumerate(PARTS.items()):
+            color = COLORS[column]
+            axes.text(column, 0.72, part, ha="center", va="center", fontsize=13, fontweight="bold")
+            if column:
+                axes.annotate("", (column - 0.4, 0), (column - 0.6, 0), arrowprops={"arrowstyle": "->", "linewidth": 2})
+            for row, chapter in enumerate(chapters):
+                ready = chapter[:2] in READY
+                axes.text(column, -row, chapter, ha="center", va="center", fontsize=12.5,
+                          fontweight="bold" if ready else "normal",
+                          bbox={"boxstyle": "round,pad=0.45", "facecolor": to_rgba(color, 0.3) if ready else "white",
+                                "edgecolor": color, "linestyle": "-" if ready else "--", "linewidth": 2.2})
+                if row:
+                    axes.annotate("", (column, -row + 0.32), (column, -row + 0.62),
+                                  arrowprops={"arrowstyle": "->", "linewidth": 1.5})
+        axes.set(xlim=(-0.5, 4.5), ylim=(-4.5, 1.1), title="Filled: ready to read. Dashed: still to come.")
+        axes.set_axis_off()
+    return Picture(figure, "The map of the course: Start here leads to part I, mixtures and EM, chapters 1 to 3; part II, from "
+                           "EM to the VAE, chapters 4 to 6; part III, the mixture prior, chapters 7 to 11; and part IV, "
+                           "beyond, chapters 12 and 13 and the appendix. Chapters 0, 2, 5 and 8 are ready to read.")
