@@ -1,5 +1,11 @@
 import os
 
+from hypothesis import settings
+
+# The same examples on every machine, however slow: a failure means that something broke.
+settings.register_profile("course", deadline=None, derandomize=True)
+settings.load_profile("course")
+
 # Kernels that nbval starts take this over: saved outputs hold no progress bars.
 os.environ["GMVAE_PROGRESS"] = "0"
 
