@@ -103,7 +103,7 @@ class MixturePrior(nn.Module):
         return log_prob_full(z, self.means, self.scale_tril).T
 
     def log_prob(self, z):
-        """log p(z), (N,): the sum over dimensions first, then the log-sum-exp over components. Eq. (8.2)."""
+        """log p(z), (N,): the sum over dimensions first, then the log-sum-exp over components. Eq. (8.4)."""
         return torch.logsumexp(self.logits.log_softmax(0) + self.component_log_prob(z), dim=1)
 
     def sample(self, n, component=None, generator=None):
@@ -120,23 +120,24 @@ class MixturePrior(nn.Module):
         return self.means[index] + (self.scale_tril[index] @ noise.unsqueeze(-1)).squeeze(-1)
 
     def component_kl(self, mean, log_var):
-        """KL(q ‖ N(mu_k, Sigma_k)) in closed form, (N, K)."""
+        """KL(q ‖ N(mu_k, Sigma_k)) in closed form, (N, K). Eqs. (8.11) and (8.12)."""
         if self.covariance_type == "diag":
             return kl_diag(mean.unsqueeze(1), log_var.unsqueeze(1), self.means, self.log_var)
         return kl_diag_full(mean, log_var, self.means, self.scale_tril).T
 
     def responsibilities(self, mean, log_var):
-        """gamma (N, K), proportional to pi_k exp(-KL_k): the optimal q(c | x). Eq. (8.10)."""
+        """gamma (N, K), proportional to pi_k exp(-KL_k): the optimal q(c | x). Eq. (8.15)."""
         return (self.logits.log_softmax(0) - self.component_kl(mean, log_var)).softmax(1)
 
     def rate(self, mean, log_var, method="collapsed", resp=None, n_samples=1, generator=None):
         """KL(q ‖ p), or an upper bound of it, (N,).
 
         Arguments:
-            method: "exact": Monte Carlo with `n_samples` draws, unbiased, and never above the others in expectation;
-                "collapsed": -log sum_k pi_k exp(-KL_k), closed form, Eq. (8.8);
+            method: "exact": Monte Carlo with `n_samples` draws, unbiased, and never above the others in expectation,
+                Eq. (8.8);
+                "collapsed": -log sum_k pi_k exp(-KL_k), closed form, Eq. (8.16);
                 "joint": sum_k gamma_k KL_k + KL(gamma ‖ pi), for responsibilities `resp` (N, K), by default the
-                optimal ones, for which it equals the collapsed rate. Eq. (8.9).
+                optimal ones, for which it equals the collapsed rate. Eq. (8.13).
         """
         if method == "exact":
             draws = (sample_diag(mean, log_var, generator) for _ in range(n_samples))
@@ -152,7 +153,8 @@ class MixturePrior(nn.Module):
     @torch.no_grad()
     def update(self, mean, log_var, resp=None):
         """The M-step: sets weights, means and covariances to their optimum for the encoder's Gaussians and `resp`
-        (N, K), by default the current responsibilities. It is EM's, with each point's variance added. Eq. (8.13)."""
+        (N, K), by default the current responsibilities. It is EM's, with each point's variance added.
+        Eqs. (8.22)–(8.25). Sums are taken about the old means, so that far-off clusters lose no digits."""
         resp = self.responsibilities(mean, log_var) if resp is None else resp
         resp, mean, var = resp.T.double(), mean.double(), log_var.double().exp()
         reference = self.means.double()
