@@ -6,6 +6,7 @@ go to a `widgets.Image`, which nbval and static viewers tolerate; errors are sho
 
 import io
 import math
+import html
 import traceback
 import warnings
 
@@ -56,7 +57,7 @@ class Panel:
                 for row in controls]
         self.box = widgets.VBox([*rows, self.image, self.status])
         self.box.add_class("gmvae-panel")
-        self._quiet = False
+        self._quiet, self.picture = False, None
         for row in controls:
             for control in row if isinstance(row, list) else [row]:
                 if isinstance(control, widgets.HBox):  # a slider with its number box, which follows it
@@ -78,7 +79,7 @@ class Panel:
         except Exception as error:  # shown to the reader, in the panel
             self.error = error
             lines = traceback.format_exception_only(error)
-            self.status.value = f"<p role='alert'><b>This did not work.</b> {lines[-1].strip()}</p>"
+            self.status.value = f"<p role='alert'><b>This did not work.</b> {html.escape(lines[-1].strip())}</p>"
             return
         self.error = None
         self.picture = picture
@@ -96,7 +97,8 @@ class Panel:
         self.refresh()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        data, metadata = Picture(self.picture.figure, self.title)._repr_mimebundle_()
+        figure = self.picture.figure if self.picture else Figure(figsize=(6, 1))  # blank, where nothing could be drawn
+        data, metadata = Picture(figure, self.title)._repr_mimebundle_()
         view = self.box._repr_mimebundle_()
         return data | {key: value for key, value in view.items() if key.startswith("application/")}, metadata
 
@@ -391,7 +393,8 @@ class EMExplorer(Panel):
         self.iteration = widgets.IntSlider(0, 0, self.STEPS, description="step", layout=wide)
         self.data = widgets.Dropdown(options=self.TOYS, value=data, description="data", layout=narrow)
         self.k = widgets.IntSlider(n_components, 1, self.MOST, description="K", layout=wide)
-        self.family = widgets.Dropdown(options=self.FAMILIES, value=covariance_type, description="covariance", layout=narrow)
+        self.family = widgets.Dropdown(options=self.FAMILIES, value=covariance_type, description="covariance",
+                                       layout=narrow)
         self.component = widgets.IntSlider(1, 1, self.MOST, description="mean no.", layout=wide)
         self.x1, self.x2 = (widgets.FloatSlider(0, min=-8, max=8, step=0.1, description=f"start x{i}",
                                                 readout_format=".1f", layout=narrow) for i in (1, 2))
@@ -429,8 +432,9 @@ class EMExplorer(Panel):
             self._paths = [plane.plot([], [], color="black", linewidth=1.2, marker="o", markersize=9, markevery=[0],
                                       markerfacecolor="white", markeredgewidth=1.5)[0] for k in range(self.MOST)]
             self._names = [plane.text(0, 0, str(k + 1), ha="center", va="center", fontsize=12, fontweight="bold",
-                                      color="white", clip_on=True, bbox={"boxstyle": "circle,pad=0.2", "facecolor": COLORS[k],
-                                                           "edgecolor": "black"}) for k in range(self.MOST)]
+                                      color="white", clip_on=True, bbox={"boxstyle": "circle,pad=0.2",
+                                                                         "facecolor": color, "edgecolor": "black"})
+                           for k, color in enumerate(COLORS[:self.MOST])]
             self._whole, = curve.plot([], [], ":", color=COLORS[9], label="the whole run")
             self._done, = curve.plot([], [], color=COLORS[0], label="so far")
             self._now, = curve.plot([], [], "o", color=COLORS[1], markersize=12, label="present step")
@@ -468,7 +472,8 @@ class EMExplorer(Panel):
         elif changed & {"x1", "x2"} and "component" not in changed:
             self._start = self._start.clone()
             self._start[self.component.value - 1] = torch.tensor([self.x1.value, self.x2.value], dtype=torch.float64)
-            said = f"Component {self.component.value} now starts at ({_signed(self.x1.value, 1)}, {_signed(self.x2.value, 1)}). "
+            place = f"({_signed(self.x1.value, 1)}, {_signed(self.x2.value, 1)})"
+            said = f"Component {self.component.value} now starts at {place}. "
         elif "component" in changed:
             said = f"The sliders now move the start of component {self.component.value}. "
         if "family" in changed and self._last:
@@ -549,7 +554,8 @@ class EMExplorer(Panel):
             rise = history[t] - history[t - 1]
             change = steps[t].weights - steps[t - 1].weights
             k = int(change.abs().argmax())
-            words = (f"Step {t} of {last}: the log-likelihood rose by {rise:.4f} to {_signed(history[t], 2)} nats per point. ")
+            words = (f"Step {t} of {last}: the log-likelihood rose by {rise:.4f} to {_signed(history[t], 2)} nats per "
+                     "point. ")
             if change[k].abs() < 0.005:
                 words += "No component's share of the points changed by half a percent."
             else:

@@ -96,14 +96,14 @@ assert torch.allclose(log_normal(x, mean, covariance), oracle.log_prob(x))
 
 # %%
 def log_joint(x, weights, means, covariances):
-    columns = [log_normal(x, mean, covariance) for mean, covariance in zip(means, covariances, strict=True)]
+    columns = [log_normal(x, mean, covariance) for mean, covariance in zip(means, covariances)]
     return weights.log() + torch.stack(columns, dim=1)
 
 # %% [markdown]
 # We start where the picture started: three means set down by hand, equal weights, unit covariances.
 
 # %%
-weights = torch.full((3,), 1 / 3).double()
+weights = torch.ones(3).double() / 3
 means = torch.tensor([[-3, 3], [0, -2], [3, 3]]).double()
 covariances = torch.eye(2).double().repeat(3, 1, 1)
 joint = log_joint(x, weights, means, covariances)
@@ -289,33 +289,38 @@ assert torch.allclose(elbo(resp, joint), log_px)                           # Eq.
 assert all((elbo(rival, joint) <= log_px).all() for rival in rivals)
 
 # %% [markdown]
-# A picture of what this buys. Along one parameter, the first coordinate of the first mean, we draw the mean of
-# $\log p(x_n)$ over the points, and the bound made tight at the present value. Then we move to the top of the bound, make a
-# new bound there, and draw that one too.
+# A picture of what this buys. Along one parameter, the second coordinate of the second mean, we draw the log-likelihood per
+# point. We stand at $-5$, make the bound tight there, and draw it. Then we move to its top, make a new bound, and so on.
 
 # %%
 def moved_to(value):
     elsewhere = means.clone()
-    elsewhere[0, 0] = value
+    elsewhere[1, 1] = value
     return log_joint(x, weights, elsewhere, covariances)
 
 
-grid = torch.linspace(-6, 6, 121).double()
-top = (resp[:, 0] @ x[:, 0]) / resp[:, 0].sum()                            # where the first bound is highest
-curves = {"log-likelihood": torch.stack([moved_to(v).logsumexp(1).mean() for v in grid])}
-for label, value in {"bound, tight at −3": -3.0, "bound, tight at the first one's top": top}.items():
-    tight = moved_to(value).softmax(1)
-    curves[label] = torch.stack([elbo(tight, moved_to(v)).mean() for v in grid])
+heights, place = torch.linspace(-6, 8, 141).double(), -5.0
+lines = {"log-likelihood": torch.stack([moved_to(v).logsumexp(1).mean() for v in heights])}
+for label in ("bound, tight at −5", "bound, tight at the first one's top", "bound, tight at the second one's top"):
+    shares_there = moved_to(place).softmax(1)
+    lines[label] = torch.stack([elbo(shares_there, moved_to(v)).mean() for v in heights])
+    place = heights[lines[label].argmax()]
+
+# %% [markdown]
+# The log-likelihood is a wavy line, and each bound hangs below it, from the one point where it touches:
+
+# %%
 figures.curves(
-    grid, curves, "Each bound touches the log-likelihood once", "first coordinate of the first mean", "nats per point",
-    "A wavy log-likelihood curve and two parabolas below it. The first touches it on the left; the second touches it above the "
-    "first one's top, further right, and its own top is higher still.",
-    markers=False, size=(7.5, 4.2), ylim=(-9, -3.5),
+    heights, lines, "Each bound touches the log-likelihood once", "second coordinate of the second mean", "nats per point",
+    "A wavy log-likelihood curve with one high hill and three parabolas below it. The first parabola is flat and touches the curve "
+    "far to the left; each next one touches it above the top of the one before, and the third has its top almost on the hill's.",
+    markers=False, size=(7.5, 4.4), ylim=(-9, -4.4),
 )
 
 # %% [markdown]
-# The log-likelihood has a complicated shape. The bounds are parabolas: their tops are easy to find. And since a bound lies below
-# the log-likelihood everywhere and touches it where we stand, going up on the bound means going up on the log-likelihood.
+# The bounds are parabolas, and the top of a parabola is easy to find. Since a bound lies below the log-likelihood everywhere and
+# touches it where we stand, going up on the bound means going up on the log-likelihood, and by at least as much. Moreover, the
+# two have the same slope at the point where they touch: that is what Eq. (2.8) was telling us.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The M-step: climb the bound
@@ -593,11 +598,11 @@ for t in range(13):
 
 # %%
 figures.curves(
-    None, {"log-likelihood": (list(range(13)), likelihood), "bound": (when, bound)},
+    None, {"log-likelihood": (range(1, 13), likelihood[1:]), "bound": (when[1:], bound[1:])},
     "The bound climbs to the log-likelihood, again and again", "step", "nats per point",
     "The log-likelihood rises step by step and flattens out. The bound, a staircase below it, rises along each step and then "
     "vertically until it touches the log-likelihood.",
-    size=(7.5, 4.2),
+    size=(7.5, 4.6), ylim=(-3.95, -2.5),
 )
 
 # %% [markdown]
@@ -617,7 +622,7 @@ settings = {"tol": 0, "max_iter": 25, "reg_covar": 0, "weights_init": weights, "
 ours = GaussianMixture(3, precisions_init=covariances, **settings).fit(x)
 assert torch.allclose(ours.log_likelihood_[:25], history[:25], rtol=1e-9)
 assert all(torch.allclose(a, b) for a, b in zip(
-    (ours.weights_, ours.means_, ours.covariances_), fit_by_em(x, start, 25)[0], strict=True))
+    (ours.weights_, ours.means_, ours.covariances_), fit_by_em(x, start, 25)[0]))
 
 # %% [markdown]
 # scikit-learn's class has the same name and takes the same start. It warns if it has not converged, which after 25 steps with `tol=0` is
@@ -709,7 +714,7 @@ def m_step_from_sums(sums):
 
 resp, _ = e_step(x, *start)
 sums = resp.T @ phi(x)                                                     # Eq. (2.32)
-assert all(torch.allclose(a, b) for a, b in zip(m_step_from_sums(sums), m_step(x, resp), strict=True))
+assert all(torch.allclose(a, b) for a, b in zip(m_step_from_sums(sums), m_step(x, resp)))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Sums can be added up anywhere
@@ -735,7 +740,7 @@ def streamed_step(chunks, theta):
 
 
 streamed = streamed_step(x.split(50), start)
-assert all(torch.allclose(a, b) for a, b in zip(streamed, m_step(x, resp), strict=True))
+assert all(torch.allclose(a, b) for a, b in zip(streamed, m_step(x, resp)))
 
 # %% [markdown]
 # This is how `gmvae_lib.em` works, and why it is several times faster than code that solves a triangular system for each component. Its `em_step` makes the same step:
@@ -744,7 +749,7 @@ assert all(torch.allclose(a, b) for a, b in zip(streamed, m_step(x, resp), stric
 from gmvae_lib import em
 
 updated, _ = em.em_step(x, em.Parameters(*start), reg_covar=0)
-assert all(torch.allclose(a, b) for a, b in zip(updated, streamed, strict=True))
+assert all(torch.allclose(a, b) for a, b in zip(updated, streamed))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The trap: cancellation
@@ -849,17 +854,17 @@ for _ in range(10):
     assert torch.allclose(soft, hard)
 
 # %% [markdown]
-# So k-means makes two assumptions that it does not state: clusters are round and of the same size, and no point is in doubt. Where they hold, it is a fine
-# method. Our three clouds are long and thin. On the left is the best of ten runs of k-means, on the right EM:
+# So k-means makes two assumptions that it does not state: clusters are round and equally wide, and no point is in doubt. Where they hold, it is a fine
+# method. Our three clouds are long and thin. On the left is k-means, started from the very centers that EM found, on the right EM:
 
 # %%
 from sklearn.cluster import KMeans
 
-lloyd = KMeans(3, n_init=10, random_state=0).fit(x.numpy())
+lloyd = KMeans(3, init=placed.numpy(), n_init=1).fit(x.numpy())
 hard = torch.nn.functional.one_hot(torch.tensor(lloyd.labels_).long(), 3).double()
 figures.mixture_panels(
     x, {"k-means": (hard, None), "EM, full covariances": (e_step(x, *fitted)[0], fitted)},
-    "Two panels with the same arch of points. k-means cuts across its legs; EM gives each of the three straight pieces its own "
+    "Two panels with the same arch of points. k-means cuts its legs off below the corners; EM gives each of the three straight pieces its own "
     "colour, marker and narrow ellipse.",
 )
 
@@ -932,7 +937,7 @@ print("from random points, fewer than half; from k-means++, more than half; best
 # %%
 from gmvae_lib.explorers import EMExplorer
 
-EMExplorer()
+EMExplorer(means=means, step=5)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Failure lab

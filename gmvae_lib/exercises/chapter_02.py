@@ -1,0 +1,212 @@
+"""Chapter 02's exercises: the E-step, the M-step's parts, and statistics from two places."""
+
+import torch
+
+from gmvae_lib.exercises import Exercise
+from gmvae_lib.gaussian import cholesky, log_prob_full
+
+
+def _points(n_components=3, dim=2, n=40, offset=0.0, seed=0):
+    """Points (N, D), responsibilities (N, K) and means (K, D), none of them special."""
+    generator = torch.Generator().manual_seed(seed)
+    settings = {"generator": generator, "dtype": torch.float64}
+    x = torch.randn(n, dim, **settings) * torch.arange(1, dim + 1) + offset
+    resp = (2 * torch.randn(n, n_components, **settings)).softmax(1)
+    return x, resp, offset + torch.randn(n_components, dim, **settings)
+
+
+def _weights(*values):
+    return torch.tensor(values, dtype=torch.float64)
+
+
+# --- 2.1: responsibilities, in log space
+
+
+def _log_density_cases():
+    _, resp, _ = _points()
+    far = torch.tensor([[-900.0, -1000.0, -950.0], [-2000.0, -2001.0, -2000.5]], dtype=torch.float64)
+    weights = _weights(0.6, 0.3, 0.1)
+    return [(weights, resp.log() - 1), (weights, torch.cat([resp.log(), far]))]
+
+
+def _responsibilities(weights, log_densities):
+    return (weights.log() + log_densities).softmax(1)
+
+
+def _plain_responsibilities(weights, log_densities):
+    joint = weights * log_densities.exp()
+    return joint / joint.sum(1, keepdim=True)
+
+
+# --- 2.2 and 2.3: means and variances
+
+
+def _means(x, resp):
+    return resp.T @ x / resp.sum(0)[:, None]
+
+
+def _variances(x, resp, means):
+    return torch.einsum("nk,nkd->kd", resp, (x[:, None] - means).square()) / resp.sum(0)[:, None]
+
+
+def _hard(resp):
+    return torch.nn.functional.one_hot(resp.argmax(1), resp.shape[1]).to(resp)
+
+
+def _variance_cases():
+    return [_points(seed=1), _points(4, 3, seed=2), _points(offset=1e6, seed=3)]
+
+
+# --- 2.4: a step of the tied family
+
+
+def _tied_cases():
+    cases = []
+    for seed in (4, 5):
+        x, _, means = _points(seed=seed)
+        covariance = torch.tensor([[2.0, 0.5], [0.5, 1.0]], dtype=torch.float64)
+        cases.append((x, _weights(0.6, 0.3, 0.1), means, covariance))
+    return cases
+
+
+def _tied_step(x, weights, means, covariance, prior=True, around_old=False, shares=None, divide_by=None):
+    factor = cholesky(covariance).expand(len(means), -1, -1)
+    log_joint = log_prob_full(x, means, factor).T + (weights.log() if prior else 0)
+    resp = log_joint.softmax(1)
+    counts, new = resp.sum(0), _means(x, resp)
+    deltas = x[:, None] - (means if around_old else new)
+    scatter = torch.einsum("nk,nki,nkj->kij", resp, deltas, deltas) / counts[:, None, None]
+    mixed = counts / counts.sum() if shares is None else shares(weights)
+    pooled = torch.einsum("k,kij->ij", mixed, scatter)
+    return counts / len(x), new, pooled if divide_by is None else pooled * len(x) / divide_by
+
+
+# --- 2.5: two hospitals
+
+
+def _merge_cases():
+    cases = []
+    for seed, cut in ((6, 10), (7, 28)):
+        x, resp, _ = _points(seed=seed)
+        x[cut:] += torch.tensor([2.0, -1.0], dtype=torch.float64)
+        cases.append((*_summary(x[:cut], resp[:cut]), *_summary(x[cut:], resp[cut:])))
+    return cases
+
+
+def _summary(x, resp):
+    means = _means(x, resp)
+    deltas = x[:, None] - means
+    counts = resp.sum(0)
+    return counts, means, torch.einsum("nk,nki,nkj->kij", resp, deltas, deltas) / counts[:, None, None]
+
+
+def _outer(v):
+    return v[:, :, None] * v[:, None, :]
+
+
+def _merge(n_a, mean_a, cov_a, n_b, mean_b, cov_b, between=True, weighted=True, sign=1):
+    n = n_a + n_b
+    share = n_a / n if weighted else torch.full_like(n, 0.5)
+    a, b = share[:, None], 1 - share[:, None]
+    mean = a * mean_a + b * mean_b
+    cov = a[:, :, None] * cov_a + b[:, :, None] * cov_b
+    if between:
+        cov = cov + sign * (a[:, :, None] * _outer(mean_a - mean) + b[:, :, None] * _outer(mean_b - mean))
+    return n, mean, cov
+
+
+def _merge_with_one_share(n_a, mean_a, cov_a, n_b, mean_b, cov_b):
+    a = n_a.sum() / (n_a.sum() + n_b.sum())
+    mean = a * mean_a + (1 - a) * mean_b
+    cov = a * (cov_a + _outer(mean_a - mean)) + (1 - a) * (cov_b + _outer(mean_b - mean))
+    return n_a + n_b, mean, cov
+
+
+EXERCISES = {
+    "2.1": Exercise(
+        cases=_log_density_cases,
+        solution=_responsibilities,
+        mistakes={
+            "you left the logarithms too early: far out, every density underflows to 0, and 0/0 is not a number.":
+                _plain_responsibilities,
+            "you forgot the weights pi: add their logarithms before you normalize.":
+                lambda weights, log_densities: log_densities.softmax(1),
+            "you normalized over points instead of components: each row, not each column, must sum to one.":
+                lambda weights, log_densities: (weights.log() + log_densities).softmax(0),
+            "you added the weights to the log-densities: add their logarithms.":
+                lambda weights, log_densities: (weights + log_densities).softmax(1),
+            "these are the logarithms of the responsibilities: exponentiate them.":
+                lambda weights, log_densities: (weights.log() + log_densities).log_softmax(1),
+            "you did not normalize: divide by the sum over components (subtract its logarithm).":
+                lambda weights, log_densities: (weights.log() + log_densities).exp(),
+        },
+        hint="Add log pi, subtract the logsumexp over components, exponentiate at the very end.",
+    ),
+    "2.2": Exercise(
+        cases=lambda: [_points()[:2], _points(4, 3, seed=1)[:2]],
+        solution=_means,
+        mistakes={
+            "you divided by N instead of N_k: each component has its own amount of data.":
+                lambda x, resp: resp.T @ x / len(x),
+            "you forgot to divide by N_k.": lambda x, resp: resp.T @ x,
+            "you gave each point to its likeliest component alone: that is k-means; here every point counts with its "
+            "share.": lambda x, resp: _means(x, _hard(resp)),
+            "you averaged over all points alike: weight them with the responsibilities.":
+                lambda x, resp: x.mean(0).expand(resp.shape[1], -1),
+            "your table is transposed: one row for each component.": lambda x, resp: _means(x, resp).T,
+        },
+        hint="Sum over n of r_nk x_n, divided by the sum over n of r_nk.",
+    ),
+    "2.3": Exercise(
+        cases=_variance_cases,
+        solution=lambda x, resp, old_means: _variances(x, resp, _means(x, resp)),
+        mistakes={
+            "you used the old mean: the bound is highest for the spread about the new one.": _variances,
+            "you divided by N instead of N_k.":
+                lambda x, resp, old: _variances(x, resp, _means(x, resp)) * (resp.sum(0) / len(x))[:, None],
+            "you divided by N_k - 1: that makes a sample's variance unbiased, but it does not maximize the bound.":
+                lambda x, resp, old: _variances(x, resp, _means(x, resp)) * (resp.sum(0) / (resp.sum(0) - 1))[:, None],
+            "these are standard deviations: return variances.":
+                lambda x, resp, old: _variances(x, resp, _means(x, resp)).sqrt(),
+            "you averaged over the dimensions as well: that is the spherical family.":
+                lambda x, resp, old: _variances(x, resp, _means(x, resp)).mean(1, keepdim=True).expand(-1, x.shape[1]),
+            "you gave every component the variances of all points together.":
+                lambda x, resp, old: x.var(0, correction=0).expand(resp.shape[1], -1),
+        },
+        hint="If only the case around a million fails, you subtracted two large squares: take the differences from the "
+             "new means first, then square.",
+    ),
+    "2.4": Exercise(
+        cases=_tied_cases,
+        solution=_tied_step,
+        mistakes={
+            "you forgot the weights pi in the E-step.": lambda *given: _tied_step(*given, prior=False),
+            "you used the old means for the covariance.": lambda *given: _tied_step(*given, around_old=True),
+            "you averaged the components' covariances as if they had equal shares: weight them with N_k / N.":
+                lambda *given: _tied_step(*given, shares=lambda weights: torch.full_like(weights, 1 / len(weights))),
+            "you weighted the covariances with the old weights: use N_k / N of this E-step.":
+                lambda *given: _tied_step(*given, shares=lambda weights: weights),
+            "you divided the covariance by K times N: the responsibilities of a point sum to one, not to K.":
+                lambda *given: _tied_step(*given, divide_by=len(given[0]) * len(given[1])),
+            "you forgot to divide the covariance by N.": lambda *given: _tied_step(*given, divide_by=1),
+        },
+        hint="Compare your weights and means with an M-step of the full family: only the covariance differs.",
+    ),
+    "2.5": Exercise(
+        cases=_merge_cases,
+        solution=_merge,
+        mistakes={
+            "you left out how far the two means lie apart: the spread between the hospitals adds to the spread within.":
+                lambda *given: _merge(*given, between=False),
+            "you averaged the two hospitals alike: weight each component with its counts.":
+                lambda *given: _merge(*given, weighted=False),
+            "you averaged the two hospitals alike and left out the spread between their means.":
+                lambda *given: _merge(*given, weighted=False, between=False),
+            "you weighted the hospitals by their numbers of patients: each component has its own counts.":
+                _merge_with_one_share,
+            "you subtracted the spread between the means: it adds to the spread within.":
+                lambda *given: _merge(*given, sign=-1),
+        },
+        hint="Turn each hospital's results back into sums (2.33), add the sums, and make one M-step.",
+    ),
+}
