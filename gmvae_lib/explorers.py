@@ -4,9 +4,9 @@ Before a cell is run, and where there is no kernel, readers see the panel's stat
 go to a `widgets.Image`, which nbval and static viewers tolerate; errors are shown in the panel.
 """
 
+import html
 import io
 import math
-import html
 import traceback
 import warnings
 
@@ -49,7 +49,8 @@ class Panel:
 
     def __init__(self, controls, title):
         self.title = title
-        self.image = widgets.Image(format="png")
+        # Its own size: stretched to the cell's width, it would be blurred.
+        self.image = widgets.Image(format="png", layout={"align_self": "flex-start", "max_width": "100%"})
         self.image.add_class("gmvae-picture")
         self.status = widgets.HTML()
         self.status.add_class("gmvae-status")

@@ -260,18 +260,19 @@ def strip(groups, title, xlabel, alt, size=(7.5, 3)):
 # Chapter 05: the variational autoencoder
 
 
-def latent_plane(decode, image_shape, title, alt, extent=3.0, n=17, size=(6.6, 6.6)):
+def latent_plane(decode, image_shape, title, alt, extent=3.0, n=15, size=(6.6, 6.6)):
     """Images decoded from a regular n × n grid on the latent plane, each standing where its z is.
 
     decode: z (n * n, 2) to images (n * n, D). extent: the grid runs from -extent to +extent along both axes.
     """
     steps = torch.linspace(-extent, extent, n)
     z = torch.cartesian_prod(steps.flip(0), steps).flip(1)  # row by row, from the top left
-    decoded = array(decode(z)).reshape(n, n, *image_shape)
+    framed = np.zeros((n, n, image_shape[0] + 2, image_shape[1] + 2), dtype=np.float32)  # a pixel of white around each
+    framed[:, :, 1:-1, 1:-1] = array(decode(z)).reshape(n, n, *image_shape)
     half = extent + extent / (n - 1)
     figure, axis = subplots(size=size)
     with style():
-        axis.imshow(decoded.swapaxes(1, 2).reshape(n * image_shape[0], n * image_shape[1]), vmin=0,
+        axis.imshow(framed.swapaxes(1, 2).reshape(n * framed.shape[2], n * framed.shape[3]), vmin=0,
                     extent=(-half, half, -half, half), interpolation="nearest")
         axis.grid(False)
         axis.set(title=title, xlabel="$z_1$", ylabel="$z_2$")

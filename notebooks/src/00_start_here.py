@@ -1,0 +1,214 @@
+# ---
+# jupyter:
+#   jupytext:
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# # Start here
+#
+# **What will you be able to build?**
+#
+# A program that looks at 1,437 small pictures of handwritten digits, is never told which digit is which, and comes back
+# with groups that are mostly the digits, a map on which similar digits lie close together, and the ability to draw new
+# ones, group by group. It is called a *Gaussian mixture variational autoencoder* (GMVAE): a neural network that
+# compresses images into short codes, together with a mixture of Gaussians that says how the codes are distributed.
+#
+# By the end of the course you will have written every line of it, and checked every formula behind it.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## One minute with a finished one
+#
+# Run the two cells below: click the first one, then press **Shift + Enter** twice. The first loads a model that was
+# trained for this page.
+
+# %% slideshow={"slide_type": "-"}
+from gmvae_lib.data import load
+from gmvae_lib.explorers import GMVAEExplorer
+from gmvae_lib.pretrained import load_digits_gmvae
+
+train, test = load("digits", "train"), load("digits", "test")
+model, partitions = load_digits_gmvae()
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# The second one shows it. Drag a slider, or focus it with Tab and use the arrow keys, or type into the box beside it. The
+# line under the picture says what your last move did.
+
+# %% slideshow={"slide_type": "-"}
+GMVAEExplorer(model, partitions, train, test)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# Three things to try:
+#
+# 1. **Set K to 2, then raise it step by step.** K is the number of *components*, the groups that the model may use. The
+#    columns of samples show what each has claimed. Which digits stay together the longest? At 20, which come in two styles?
+# 2. **Move β from 0.01 to 100.** β weighs how much a code may cost. Watch the reconstructions in the bottom row lose
+#    their detail, and the map shrink: an image that may not spend anything on its code says nothing about itself.
+# 3. **Set K to 1.** The mixture is gone; one Gaussian has to cover all the codes. Compare its samples with those of ten
+#    components: this is what a mixture is for.
+#
+# The percentage is measured on 360 images that the model was not trained on. Their labels were used for nothing else:
+# not for training, and not for choosing between models.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The one objective
+#
+# What the sliders trade is the sum of two costs. Call an image $x$ and its code $z$. The *encoder* network turns $x$ into a
+# distribution over codes, $q_\phi(z|x)$; the *decoder* network turns $z$ back into a distribution over images,
+# $p_\theta(x|z)$; and $p(z)$, the *prior*, says which codes are usual. The subscripts $\phi$ and $\theta$ stand for the
+# two networks' weights. Then
+#
+# $$D=-\mathbb E_{q_\phi(z|x)}\log p_\theta(x|z),\qquad R=\mathrm{KL}\big(q_\phi(z|x)\,\|\,p(z)\big), \tag{0.1}$$
+#
+# are the *distortion*, the cost of drawing the image once its code is known, and the *rate*, the cost of the code: the
+# Kullback–Leibler divergence (KL), which measures how far a distribution is from another. $\mathbb E$ is an average, here
+# over codes from the encoder. Training minimizes
+#
+# $$D+\beta R, \tag{0.2}$$
+#
+# averaged over the images. At $\beta=1$, $-(D+R)$ is the *evidence lower bound* (ELBO): it never exceeds
+# $\log p(x)$, the logarithm of the probability that the whole model gives to the image. All logarithms are natural, so
+# costs come in *nats*.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# Nothing here needs to be clear yet. But it is a promise: the bound that fits mixtures in chapter 2, the one that trains
+# autoencoders in chapter 5, and the one that does both at once in chapter 8 are this same expression. In code it is one
+# call, and its two parts trade against each other as they should:
+
+# %% slideshow={"slide_type": "-"}
+cheap, dear = model.elbo(test.x, beta=0.1), model.elbo(test.x, beta=10.0)
+assert cheap.distortion.mean() < dear.distortion.mean()  # a low beta draws better ...
+assert cheap.rate.mean() > dear.rate.mean()  # ... and pays for it in its codes
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The map
+#
+# Fourteen chapters in four parts, and an appendix. Each answers one question, and each ends with code that the next one
+# imports: nothing is imported before you have built it.
+
+# %% slideshow={"slide_type": "-"}
+from gmvae_lib import figures
+
+figures.course_map()
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# Four chapters can be read today; they form the spine of the course, and where they need something from a chapter that is
+# still to come, they build it in a few lines.
+#
+# | chapter | the question | minutes |
+# |---|---|---|
+# | [02 Expectation–maximization](02_expectation_maximization.ipynb) | How do you fit what you cannot see? | 90 |
+# | [05 The variational autoencoder](05_variational_autoencoder.ipynb) | How does a network learn to encode? | 90 |
+# | [08 The mixture-prior VAE](08_mixture_prior_vae.ipynb) | Can prior and encoder be learnt together? | 90 |
+#
+# What you need to bring: Python with NumPy or PyTorch; derivatives, matrices and their eigenvalues; probability up to
+# conditional densities and expectations. Neural networks are explained where they appear.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## How to read, run and practise
+#
+# - **Run a chapter from top to bottom**, cell by cell with Shift + Enter, or all at once with *Run → Run All Cells*. Each
+#   takes less than a minute on a laptop. If something looks odd, *Kernel → Restart Kernel and Run All Cells* starts afresh.
+# - **Read the code beside the formula.** A line that computes an equation cites it: `# Eq. (2.7)`. A line that starts with
+#   `assert` checks what the text just claimed, and stops the notebook if it were wrong.
+# - **Change things.** Every number is yours to alter. What you break comes back with
+#   *Kernel → Restart*, and the file with `git checkout`.
+# - **Present it.** Each cell knows its place in a slide show: with the extension `jupyterlab-slideshow` installed, the
+#   same notebook is a lecture.
+#
+# Exercises have a stub to fill and a check that tries to name your mistake. Here is one to see how that works.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Exercise 0.1 (★, 2 minutes)
+#
+# The data are a tensor with one image a row: shape $(N, D)$ with $N$ images of $D$ pixels. Write `mean_image`, which
+# averages the images into one of shape $(D,)$. Then run the cell. Try to average over the wrong axis first, to see
+# what the check says.
+
+# %% slideshow={"slide_type": "-"}
+from gmvae_lib.exercises import check
+
+
+def mean_image(x):
+    raise NotImplementedError  # replace this line
+
+
+check("0.1", mean_image)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# A worked solution is in [the solutions' notebook of this chapter](solutions/00_start_here.ipynb), as for every chapter.
+# Try first: what you find yourself stays.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The data
+#
+# Most chapters use two kinds of data. *Toys* in the plane, drawn from mixtures that we know, are for seeing. The *digits*
+# are real: images of 8 × 8 pixels, each pixel a count from 0 to 16, collected from 43 people. They come with scikit-learn,
+# so that everything works offline.
+
+# %% slideshow={"slide_type": "-"}
+print(f"{len(train)} training and {len(test)} test images, {train.x.shape[1]} pixels from "
+      f"{int(train.x.min())} to {int(train.x.max())}")
+figures.images(train.x[:40], train.image_shape, "Forty of the digits", columns=20,
+               alt="Forty handwritten digits of 8 by 8 grey pixels, in two rows of twenty.")
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Is everything in place?
+#
+# The next cell says what the course runs on. A graphics processor (GPU) is used where PyTorch finds one; none is needed.
+
+# %% slideshow={"slide_type": "-"} tags=["nbval-ignore-output"]
+import platform
+
+import torch
+
+from gmvae_lib.data import pick_device
+
+print(f"Python {platform.python_version()}, PyTorch {torch.__version__}: fine.")
+print(f"Networks run on: {pick_device()}. Mixtures, in double precision, on: {pick_device(float64=True)}.")
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# If an import failed instead, the notebook runs outside the course's environment: close it and start JupyterLab with
+# `make lab` in the course's folder, or choose its kernel under *Kernel → Change Kernel*.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Notation
+#
+# The same symbols stand for the same things from the first chapter to the last.
+#
+# | symbol | in code | meaning |
+# |---|---|---|
+# | $x\in\mathbb R^D$, $n=1..N$ | `x`, shape `(N, D)` | data: $N$ points of $D$ features |
+# | $z\in\mathbb R^d$ | `z`, shape `(N, d)` | latent variable: the code of a point |
+# | $c\in\{1..K\}$ | `component` | component that a point comes from |
+# | $\pi_k,\ \mu_k,\ \Sigma_k$ | `weights`, `means`, `covariances` | a mixture's weights, means and covariances |
+# | $r_{nk}$ | `resp`, shape `(N, K)` | responsibility: the share of point $n$ that component $k$ claims |
+# | $p_\theta(x\mid z)$ | `decoder`, `likelihood` | distribution of the image given its code |
+# | $q_\phi(z\mid x)$ | `encoder` | distribution of the code given the image |
+# | $p(z)$ | `prior` | distribution of the codes |
+# | $D,\ R$ | `distortion`, `rate` | the two parts of the cost, in nats |
+# | $\beta$ | `beta` | the rate's weight |
+# | $\mathcal N(x\mid\mu,\Sigma)$ | `gaussian` | density of a Gaussian |
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Where the model on this page comes from
+#
+# The shipped file holds a network of 64 inputs, two layers of 128 units and 16 latent dimensions on each side, gated by β
+# so that one network serves every β, and for each K a partition of the training images. `make checkpoints` trains it anew
+# in a few minutes, with the recipe written at the head of `gmvae_lib/pretrained/__main__.py`. Chapter 8 builds its heart,
+# the prior that learns together with the network.
+#
+# ## Go on
+#
+# Continue with [chapter 2, Expectation–maximization](02_expectation_maximization.ipynb): how to fit a mixture of Gaussians,
+# when nobody says which point belongs to which.
+#
+# **Sources.** Kingma and Welling (2014), *Auto-encoding variational Bayes*. Higgins et al. (2017), *beta-VAE*. Jiang et al.
+# (2017), *Variational deep embedding*. Bae et al. (2023), *Multi-rate VAE*. The digits: Alpaydin and Kaynak (1998),
+# *Optical recognition of handwritten digits*, UCI machine learning repository.
