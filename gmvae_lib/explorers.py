@@ -1,7 +1,7 @@
 """The widgets. A `Panel` is a picture that follows its controls; each subclass says what to draw.
 
-Before a cell is run, and where there is no kernel, readers see the panel's static picture; run, it becomes live. Pictures
-go to a `widgets.Image`, which nbval and static viewers tolerate; errors are shown in the panel.
+Before a cell is run, and where there is no kernel, readers see the panel's static picture; run, it becomes live.
+Pictures go to a `widgets.Image`, which nbval and static viewers tolerate; errors are shown in the panel.
 """
 
 import html
@@ -44,7 +44,7 @@ class Panel:
     """Controls, a picture, and a caption that says in words what the controls changed.
 
     Subclasses set up what they need, then call `super().__init__(controls, title)`, and implement `draw`.
-    controls: widgets, or lists of widgets (a list becomes a row). Those with a value redraw the picture when it changes.
+    controls: widgets, or lists of widgets (a list becomes a row). Those with a value redraw the picture when it moves.
     """
 
     def __init__(self, controls, title):
@@ -106,14 +106,22 @@ class Panel:
 
 def with_box(slider):
     """The slider with a number box beside it, for readers who would rather type; the two follow each other."""
-    kind = widgets.BoundedIntText if isinstance(slider, widgets.IntSlider) else widgets.BoundedFloatText
-    low, high = slider.min, slider.max
-    if isinstance(slider, widgets.FloatLogSlider):
-        low, high, step = slider.base**low, slider.base**high, 0.01
-    else:
-        step = slider.step
-    box = kind(slider.value, min=low, max=high, step=step, layout={"width": "6em"})
-    widgets.link((slider, "value"), (box, "value"))
+    whole, logarithmic = isinstance(slider, widgets.IntSlider), isinstance(slider, widgets.FloatLogSlider)
+    low, high = (slider.base**slider.min, slider.base**slider.max) if logarithmic else (slider.min, slider.max)
+    kind = widgets.BoundedIntText if whole else widgets.BoundedFloatText
+
+    def shown(value):
+        return value if whole else float(f"{value:.3g}")
+
+    box = kind(shown(slider.value), min=low, max=high, step=0.01 if logarithmic else slider.step,
+               layout={"width": "6em"})
+
+    def type_into_slider(change):
+        if change["new"] != shown(slider.value):  # else the box only shows, rounded, what the slider has
+            slider.value = change["new"]
+
+    slider.observe(lambda change: box.set_trait("value", shown(change["new"])), "value")
+    box.observe(type_into_slider, "value")
     return widgets.HBox([slider, box])
 
 
@@ -151,8 +159,9 @@ class LatentExplorer(Panel):
             for i, value in enumerate(start, 1))
         self._prepare_figure()
         super().__init__([[with_box(self.z1), with_box(self.z2)]],
-                         f"A widget: a point among the encoded {data.name} on the latent plane, the image that the decoder "
-                         "draws there, and the nearest encoded image. Two sliders move the point when the notebook runs.")
+                         f"A widget: a point among the encoded {data.name} on the latent plane, the image that the "
+                         "decoder draws there, and the nearest encoded image. Two sliders move the point when the "
+                         "notebook runs.")
         for slider in (self.z1, self.z2):  # not the boxes: they follow, and would draw everything twice
             slider.observe(self.refresh, "value")
 
@@ -181,7 +190,7 @@ class LatentExplorer(Panel):
 
     def draw(self):
         """The point's picture, and where it stands in words."""
-        z = torch.tensor([self.z1.value, self.z2.value])
+        z = torch.tensor([self.z1.value, self.z2.value]) + 0.0  # -0.0 becomes 0.0
         with torch.no_grad():
             image = self.model.decode(z.unsqueeze(0).to(self.model.device))[0].cpu()
         distances = (self.codes - z).norm(dim=1)
@@ -205,7 +214,7 @@ class LatentExplorer(Panel):
 
 
 class Blitted(Picture):
-    """A picture of which only some artists change: the rest is drawn once and kept, which makes `png` several times faster."""
+    """A picture of which only some artists change: the rest is drawn once and kept, which makes `png` much faster."""
 
     def __init__(self, figure, artists, alt="", dpi=100):
         super().__init__(figure, alt)
@@ -245,7 +254,7 @@ class GMVAEExplorer(Panel):
 
     COLUMNS, ROWS = 20, 8  # of the samples' grid, shared among the components
 
-    def __init__(self, model, partitions, train, test, n_components=10, beta=0.3):
+    def __init__(self, model, partitions, train, test, n_components=10, beta=1.0):
         self.model, self.partitions, self.test = model, partitions, test
         self.train_x, self.test_x = model.check(train.x), model.check(test.x)
         generator = torch.Generator().manual_seed(0)
@@ -258,8 +267,8 @@ class GMVAEExplorer(Panel):
         self.state = None
         self._prepare_figure()
         super().__init__([[with_box(self.k), with_box(self.beta)]],
-                         "A widget: a mixture-prior VAE of handwritten digits. Sliders set the number of components K and "
-                         "the rate's weight beta; a map of the latent space, samples of each component, and held-out "
+                         "A widget: a mixture-prior VAE of handwritten digits. Sliders set the number of components K "
+                         "and the rate's weight beta; a map of the latent space, samples of each component, and held-out "
                          "digits with their reconstructions follow when the notebook runs.")
 
     def prior(self, n_components, beta):
@@ -352,8 +361,8 @@ class GMVAEExplorer(Panel):
                 name.set_position(means[k])
 
     def _caption(self, n_components, beta, rate, distortion, accuracy):
-        words = (f"<b>K = {n_components}, β = {beta:.3g}.</b> On held-out digits, the code costs {rate:.1f} nats (the rate), "
-                 f"and drawing the image from its code {distortion:.1f} nats (the distortion). ")
+        words = (f"<b>K = {n_components}, β = {beta:.3g}.</b> On held-out digits, the code costs {rate:.1f} nats (the "
+                 f"rate), and drawing the image from its code {distortion:.1f} nats (the distortion). ")
         if n_components > 1:
             words += f"Paired off one to one, components and digits agree for {accuracy:.0%} of the images. "
         if self.state is not None and self.state[:2] != (n_components, beta):
@@ -361,8 +370,9 @@ class GMVAEExplorer(Panel):
             moved = [f"{name} {'rose' if new > old else 'fell'}" for name, new, old in
                      (("K", n_components, k), ("β", beta, b)) if new != old]
             words += (f"{' and '.join(moved)}: the code became {abs(rate - r):.1f} nats "
-                      f"{'longer' if rate > r else 'shorter'}, and the drawing {abs(distortion - d):.1f} nats "
-                      f"{'worse' if distortion > d else 'better'}.")
+                      f"{'longer' if rate > r else 'shorter'}, ")
+            words += ("and the drawing stayed as it was, because K changes only the prior." if b == beta else
+                      f"and the drawing {abs(distortion - d):.1f} nats {'worse' if distortion > d else 'better'}.")
         self.state = (n_components, beta, rate, distortion)
         return words
 
