@@ -47,7 +47,7 @@ def load(name, split="train", n_samples=600, seed=0):
         x, y = (np.concatenate(values) for values in zip(*parts, strict=True))
         return Dataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y), None, name)
     known = ["digits", *TOYS]
-    nearest = difflib.get_close_matches(str(name), known, n=1)
+    nearest = difflib.get_close_matches(str(name).lower(), known, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"There is no data set named {name!r}.{hint} Known are: {', '.join(known)}.")
 
@@ -100,7 +100,13 @@ def pick_device(device=None, float64=False):
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-    device = torch.device(device)
+        return torch.device("cpu" if float64 and device == "mps" else device)
+    try:
+        device = torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # torch raises either, by the device's kind
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device is {device!r}: choose 'cuda', 'mps' or 'cpu', one that this machine has, or leave it "
+                         f"out ({reason}).") from error
     return torch.device("cpu") if float64 and device.type == "mps" else device
 
 
@@ -113,12 +119,16 @@ def check_array(x, n_features=None, min_rows=1, constant_columns=True, name="x")
         constant_columns: whether a feature may have the same value everywhere.
     """
     try:
-        x = torch.as_tensor(x)
+        if not isinstance(x, torch.Tensor):  # torch takes no array with negative strides, and warns of read-only ones
+            x = np.asarray(x)
+            x = torch.from_numpy(x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy())
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from error
     if x.ndim != 2:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (N, D), one row a point. For one feature, use "
                          f"{name}.reshape(-1, 1).")
+    if len(x) == 0 or x.shape[1] == 0:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: it is empty.")
     if x.is_complex():
         raise ValueError(f"{name} is complex: give real numbers.")
     if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
@@ -128,13 +138,11 @@ def check_array(x, n_features=None, min_rows=1, constant_columns=True, name="x")
     if len(x) < min_rows:
         raise ValueError(f"{name} has {len(x)} points, fewer than the {min_rows} components asked for: lower "
                          "n_components or give more data.")
-    if len(x) == 0 or x.shape[1] == 0:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}: it is empty.")
     if not torch.isfinite(x.sum()):  # one pass in the common case; the rows are looked for only if it fails
         bad = (~x.isfinite().all(1)).nonzero().ravel().tolist()
         if bad:
             raise ValueError(f"{name} has NaN or infinite values in {len(bad)} row(s), the first are {bad[:5]}: drop "
-                             f"them with {name}[{name}.isfinite().all(1)], or fill them in.")
+                             "these rows, or fill the gaps in.")
     if not constant_columns:
         constant = (x.amin(0) == x.amax(0)).nonzero().ravel().tolist()
         if constant:

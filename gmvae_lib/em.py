@@ -19,6 +19,7 @@ from gmvae_lib.data import check_array, pick_device
 from gmvae_lib.gaussian import LOG_2PI, cholesky
 
 CHUNK_BYTES = 2**20  # one chunk's features: small enough to stay in a core's second-level cache
+DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
 MAX_ROUNDING = 1e-8  # nats: where the expanded square could err by more, whitened differences are used
 SEEDING_POINTS = 20_000  # k-means++ looks at no more points than this
 
@@ -42,19 +43,30 @@ class Statistics(NamedTuple):
     reference: torch.Tensor
 
 
+class Factors(NamedTuple):
+    """What a sweep needs of the covariances, computed once: `root`, their Cholesky factors (full, tied) or standard
+    deviations (diag, spherical), and `precision`, their inverses, in the same shape."""
+
+    root: torch.Tensor
+    precision: torch.Tensor
+
+
 class Points:
     """Centered data, served as float64 chunks of shape (D, n): one column a point."""
 
     def __init__(self, x, device=None, center=None):
-        self.x, self.device = x, pick_device(device, float64=True)
-        center = x.mean(0, dtype=torch.float64) if center is None else center
+        self.device = pick_device(device, float64=True)
+        x = x.detach()
+        self.x = x.cpu() if x.device.type == "mps" else x  # which has no float64
+        center = self.x.mean(0, dtype=torch.float64) if center is None else center
         self.center = center.to(self.device)
 
     def chunks(self, n_features):
         """Yields the chunks, sized so that `n_features` numbers a point stay in the cache."""
-        size = max(256, CHUNK_BYTES // (8 * n_features)) if self.device.type == "cpu" else 2**18
-        for part in self.x.split(size):
-            yield part.to(self.device, torch.float64).T.contiguous().sub_(self.center[:, None])
+        budget = CHUNK_BYTES if self.device.type == "cpu" else DEVICE_CHUNK_BYTES
+        for part in self.x.split(max(256, budget // (8 * n_features))):
+            chunk = torch.empty(part.shape[::-1], dtype=torch.float64, device=self.device)
+            yield torch.sub(part.to(self.device, torch.float64).T, self.center[:, None], out=chunk)
 
     def shift(self, parameters, sign):
         """The same mixture in the data's own coordinates (sign = +1) or in the centered ones (sign = -1)."""
@@ -67,71 +79,77 @@ def em_step(x, parameters, kind="full", reg_covar=1e-6):
 
     Returns the new `Parameters` and the mean log-likelihood (nats per point) of the old ones.
     """
-    points = Points(check_array(x))
-    updated, log_likelihood = step(points, points.shift(parameters, -1), kind, reg_covar)
+    points, start = Points(check_array(x)), Parameters(*parameters)
+    updated, _, log_likelihood = step(points, points.shift(start, -1), kind, reg_covar)
     return Parameters(*(value.cpu() for value in points.shift(updated, +1))), log_likelihood
 
 
-def step(points, parameters, kind, reg_covar):
-    """`em_step` in centered coordinates, by whichever route keeps its digits."""
+def step(points, parameters, kind, reg_covar, factors=None):
+    """`em_step` in centered coordinates, by whichever route keeps its digits.
+
+    Returns the new parameters, their `Factors` (for the next step), and the mean log-likelihood of the old parameters.
+    Raises ValueError where a component has collapsed.
+    """
+    factors = factors or factorize(parameters.covariances, kind)
     origin = torch.zeros_like(parameters.means)
-    expand = rounding(parameters, origin, kind) <= MAX_ROUNDING
-    statistics, log_likelihood = expectation(points, parameters, kind, origin if expand else parameters.means, expand)
+    expand = rounding(parameters, origin, kind, factors) <= MAX_ROUNDING
+    reference = origin if expand else parameters.means
+    statistics, log_likelihood = expectation(points, parameters, kind, reference, expand, factors)
     updated = maximization(statistics, kind, reg_covar, parameters)
-    if rounding(updated, statistics.reference, kind) > MAX_ROUNDING:
-        statistics, log_likelihood = expectation(points, parameters, kind, updated.means, expand=False)
-        updated = maximization(statistics, kind, reg_covar, parameters)
-    scale(updated.covariances, kind)  # raises where a component has collapsed
-    return updated, log_likelihood
-
-
-def rounding(parameters, reference, kind):
-    """A bound on the nats that y yᵀ - delta deltaᵀ loses to cancellation; infinite for a singular covariance."""
     try:
-        factors = scale(parameters.covariances, kind)
-    except ValueError:
-        return math.inf
-    dim = parameters.means.shape[1]
+        updated_factors = factorize(updated.covariances, kind)
+        exact = rounding(updated, reference, kind, updated_factors) <= MAX_ROUNDING
+    except ValueError:  # singular: in truth, or for want of digits
+        exact = False
+    if not exact:
+        statistics, log_likelihood = expectation(points, parameters, kind, updated.means, False, factors)
+        updated = maximization(statistics, kind, reg_covar, parameters)
+        updated_factors = factorize(updated.covariances, kind)
+    return updated, updated_factors, log_likelihood
+
+
+def factorize(covariances, kind, hint="raise reg_covar"):
+    """The `Factors` of covariances shaped by their family; ValueError where one is not positive definite."""
+    root = scale(covariances, kind, hint)
+    return Factors(root, torch.cholesky_inverse(root) if kind in ("full", "tied") else root.pow(-2))
+
+
+def rounding(parameters, reference, kind, factors=None):
+    """A bound on the nats that expanding about `reference`, instead of about each mean, loses to cancellation."""
+    precision = (factors or factorize(parameters.covariances, kind)).precision
     if kind in ("full", "tied"):
-        identity = torch.eye(dim, dtype=factors.dtype, device=factors.device)
-        precision = torch.linalg.solve_triangular(factors, identity, upper=False).square().sum((-1, -2))
+        largest = precision.diagonal(dim1=-2, dim2=-1).sum(-1)
     else:
-        precision = factors.reshape(len(factors), -1).pow(-2).amax(1)
+        largest = precision.reshape(len(precision), -1).amax(1)
     distance = (parameters.means - reference).square().sum(1)
-    return float((precision * distance).max()) * torch.finfo(factors.dtype).eps
+    return float((largest * distance).max()) * torch.finfo(distance.dtype).eps
 
 
-def scale(covariances, kind):
+def scale(covariances, kind, hint="raise reg_covar"):
     """Cholesky factors (full, tied) or standard deviations (diag, spherical); ValueError where not positive."""
     if kind in ("full", "tied"):
-        return cholesky(covariances)
-    failed = (~(covariances > 0)).reshape(len(covariances), -1).any(1).nonzero().ravel().tolist()
-    if failed:
-        raise ValueError(f"The variance of component {failed} is not positive: raise reg_covar.")
+        return cholesky(covariances, hint)
+    if not (covariances > 0).all():
+        failed = (~(covariances > 0)).reshape(len(covariances), -1).any(1).nonzero().ravel().tolist()
+        raise ValueError(f"The variance of component {failed} is not positive: {hint}.")
     return covariances.sqrt()
 
 
-def inverse(precisions, kind):
-    """Covariances from precisions (or the other way round), both shaped by their family."""
-    factors = scale(precisions, kind)
-    return torch.cholesky_inverse(factors) if kind in ("full", "tied") else factors.pow(-2)
-
-
-def natural_parameters(parameters, kind):
-    """theta (K, F) with log pi_k N(x | mu_k, Sigma_k) = theta_k · phi(x). Eq. (2.24).
+def natural_parameters(parameters, kind, factors=None):
+    """theta (K, F) with log pi_k N(x | mu_k, Sigma_k) = theta_k · phi(x). Eqs. (2.30) and (2.31).
 
     For "tied" the quadratic term, the same for all k, is left out of theta.
     """
     weights, means, covariances = parameters
-    factors, (n_components, dim) = scale(covariances, kind), means.shape
+    n_components, dim = means.shape
+    root, precision = factors or factorize(covariances, kind)
     if kind in ("full", "tied"):
-        precision = torch.cholesky_inverse(factors)
         linear = means @ precision if kind == "tied" else (precision @ means.unsqueeze(-1)).squeeze(-1)
-        log_det = factors.diagonal(dim1=-2, dim2=-1).log().sum(-1)
+        log_det = root.diagonal(dim1=-2, dim2=-1).log().sum(-1)
     else:
-        precision = factors.reshape(n_components, -1).pow(-2)
+        precision = precision.reshape(n_components, -1)
         linear = means * precision
-        log_det = factors.reshape(n_components, -1).log().expand(n_components, dim).sum(1)
+        log_det = root.reshape(n_components, -1).log().expand(n_components, dim).sum(1)
     if kind == "full":
         i, j = torch.triu_indices(dim, dim)
         quadratic = precision[:, i, j] * torch.where(i == j, -0.5, -1.0).to(precision)
@@ -165,54 +183,54 @@ def n_features(dim, n_components, kind):
     return {"full": dim * (dim + 1) // 2, "diag": dim, "spherical": 1, "tied": 0}[kind] + 2 * dim + 1 + n_components
 
 
-def log_joint(points, parameters, kind, expand=None):
+def log_joint(points, parameters, kind, expand=None, factors=None):
     """Yields (chunk (D, n), phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)), chunk by chunk."""
+    factors = factors or factorize(parameters.covariances, kind)
     if expand is None:
-        expand = rounding(parameters, torch.zeros_like(parameters.means), kind) <= MAX_ROUNDING
+        expand = rounding(parameters, torch.zeros_like(parameters.means), kind, factors) <= MAX_ROUNDING
     n_components, dim = parameters.means.shape
-    factors = scale(parameters.covariances, kind)
-    theta = natural_parameters(parameters, kind)
+    theta = natural_parameters(parameters, kind, factors) if expand else None
     for chunk in points.chunks(n_features(dim, n_components, kind)):
         if expand:
             phi = features(chunk, kind)
             joint = theta @ phi
             if kind == "tied":
-                joint -= 0.5 * torch.linalg.solve_triangular(factors, chunk, upper=False).square_().sum(0)
+                joint -= 0.5 * torch.linalg.solve_triangular(factors.root, chunk, upper=False).square_().sum(0)
             yield chunk, phi, joint
         else:
-            yield chunk, None, _whitened_log_joint(chunk, parameters, factors, kind)
+            yield chunk, None, _whitened_log_joint(chunk, parameters, factors.root, kind)
 
 
-def _whitened_log_joint(chunk, parameters, factors, kind):
+def _whitened_log_joint(chunk, parameters, root, kind):
     weights, means, _ = parameters
     dim, n = chunk.shape
     joint = chunk.new_empty(len(means), n)
     for k, mean in enumerate(means):
         y = chunk - mean[:, None]
         if kind in ("full", "tied"):
-            factor = factors if kind == "tied" else factors[k]
+            factor = root if kind == "tied" else root[k]
             y = torch.linalg.solve_triangular(factor, y, upper=False)
             log_det = factor.diagonal().log().sum()
         else:
-            factor = factors[k].expand(dim)
+            factor = root[k].expand(dim)
             y, log_det = y / factor[:, None], factor.log().sum()
         joint[k] = weights[k].log() - 0.5 * (dim * LOG_2PI + y.square_().sum(0)) - log_det
     return joint
 
 
 def normalize(joint):
-    """Turns log-joints (K, n) into responsibilities, in place; returns log p(x) (n,). Eq. (2.5)."""
+    """Turns log-joints (K, n) into responsibilities, in place; returns log p(x) (n,). Eqs. (2.4), (2.5)."""
     peak = joint.amax(0)
     total = joint.sub_(peak).exp_().sum(0)
     joint.div_(total)
     return total.log_().add_(peak)
 
 
-def expectation(points, parameters, kind, reference, expand):
+def expectation(points, parameters, kind, reference, expand, factors=None):
     """The E-step over all chunks: `Statistics` about `reference` (K, D), and the mean log-likelihood."""
     total = torch.zeros((), dtype=torch.float64, device=points.device)
     sums = None
-    for chunk, phi, resp in log_joint(points, parameters, kind, expand):
+    for chunk, phi, resp in log_joint(points, parameters, kind, expand, factors):
         total += normalize(resp).sum()
         if expand:
             part = resp @ phi.T
@@ -227,6 +245,12 @@ def expectation(points, parameters, kind, reference, expand):
     elif kind == "spherical":
         second = second.reshape(-1)
     return Statistics(counts, first, second, reference), float(total) / len(points.x)
+
+
+def mean_log_prob(points, parameters, kind, factors=None):
+    """The mean of log p(x) over all points, in nats."""
+    sweep = log_joint(points, parameters, kind, factors=factors)
+    return sum(float(normalize(joint).sum()) for _, _, joint in sweep) / len(points.x)
 
 
 def weighted_sums(chunk, resp, reference, kind):
@@ -253,7 +277,7 @@ def _unpack(products, dim):
 
 
 def maximization(statistics, kind, reg_covar=0.0, previous=None):
-    """The M-step: weights, means and covariances that maximize the bound. Eqs. (2.12), (2.15), (2.20).
+    """The M-step: weights, means and covariances that maximize the bound. Eqs. (2.17), (2.24)–(2.28), (2.33).
 
     A component without any data keeps its mean and covariance from `previous`, with weight 0, and a warning.
     """
@@ -293,13 +317,16 @@ def seed_means(points, n_components, init, generator):
     if init == "random":
         return sample[:n_components]
     means, distance = sample[:1], (sample - sample[0]).square().sum(1)
+    if not distance.isfinite().all():
+        raise ValueError("The squares of x overflow: divide x by its largest absolute value first.")
     for _ in range(n_components - 1):
         if not distance.any():
             raise ValueError(f"x has only {len(means)} distinct points: lower n_components to that.")
         n_draws = 2 + int(math.log(n_components))
         draws = torch.multinomial(distance.cpu(), n_draws, replacement=True, generator=generator)
         candidates = sample[draws.to(sample.device)]
-        rivals = torch.minimum(distance, torch.cdist(candidates, sample).square())
+        exact = torch.cdist(candidates, sample, compute_mode="donot_use_mm_for_euclid_dist")  # 0 between equals
+        rivals = torch.minimum(distance, exact.square())
         best = rivals.sum(1).argmin()
         means, distance = torch.cat([means, candidates[best:best + 1]]), rivals[best]
     return means

@@ -65,6 +65,7 @@ def mean_elbo(model, x, n_samples=16, beta=1.0, method="collapsed", seed=0):
 @torch.no_grad()
 def log_likelihood(model, x, n_samples=100, beta=None, seed=0, chunk=50_000):
     """The importance-weighted bound log 1/S sum_s p(x, z_s) / q(z_s | x), (N,), in nats: it rises to log p(x) with S.
+    Eq. (5.17).
 
     chunk: how many z are decoded at once. Source: Burda, Grosse & Salakhutdinov (2016).
     """
@@ -94,8 +95,8 @@ def active_units(model, x, beta=None, threshold=0.01):
 
 
 def _labels(y, clusters):
-    y, clusters = np.asarray(y), np.asarray(clusters)
-    if y.ndim != 1 or y.shape != clusters.shape:
+    y, clusters = (v.numpy(force=True) if isinstance(v, torch.Tensor) else np.asarray(v) for v in (y, clusters))
+    if y.ndim != 1 or len(y) == 0 or y.shape != clusters.shape:
         raise ValueError(f"labels have shape {y.shape} and clusters {clusters.shape}: expected two (N,) arrays of one "
                          "length, label i beside cluster i of the same point.")
     return y, clusters

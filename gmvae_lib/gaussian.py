@@ -18,8 +18,8 @@ def cholesky(covariances, hint="raise reg_covar"):
     Raises ValueError, naming the component, where a matrix is not positive definite or holds NaN.
     """
     factors, info = torch.linalg.cholesky_ex(covariances)
-    failed = ((info != 0) | ~factors.isfinite().all(-1).all(-1)).reshape(-1).nonzero().ravel().tolist()
-    if failed:
+    if info.any() or not factors.isfinite().all():
+        failed = ((info != 0) | ~factors.isfinite().all(-1).all(-1)).reshape(-1).nonzero().ravel().tolist()
         raise ValueError(f"The covariance of component {failed} is not positive definite: {hint}.")
     return factors
 
@@ -40,17 +40,20 @@ def log_prob_full(x, mean, scale_tril):
 
 
 def entropy_diag(log_var):
-    """Entropy of N(·, diag(exp(log_var))), in nats, summed over the last axis."""
+    """Entropy of N(·, diag(exp(log_var))), in nats, summed over the last axis. Eqs. (5.9) and (8.7)."""
     return 0.5 * (1 + LOG_2PI + log_var).sum(-1)
 
 
 def kl_standard(mean, log_var):
-    """KL(N(mean, diag(exp(log_var))) ‖ N(0, I)), in nats, summed over the last axis. Kingma & Welling (2014)."""
+    """KL(N(mean, diag(exp(log_var))) ‖ N(0, I)), in nats, summed over the last axis. Eq. (5.11).
+
+    Source: Kingma & Welling (2014), appendix B.
+    """
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)
 
 
 def kl_diag(mean, log_var, mean_p, log_var_p):
-    """KL between two diagonal Gaussians, q = (mean, log_var) against p, in nats."""
+    """KL between two diagonal Gaussians, q = (mean, log_var) against p, in nats. Eq. (8.12)."""
     distance = (mean - mean_p).square() + log_var.exp()
     return 0.5 * (log_var_p - log_var + distance * (-log_var_p).exp() - 1).sum(-1)
 
@@ -67,8 +70,13 @@ def kl_diag_full(mean, log_var, mean_p, scale_tril_p):
     return _half_log_det(scale_tril_p).unsqueeze(-1) + 0.5 * (distance + trace - (1 + log_var).sum(-1))
 
 
+def floored(log_scale, floor):
+    """log_scale, raised to `floor` where it is below; gradients pass, so that what has sunk below can rise again."""
+    return log_scale + (floor - log_scale).clamp_min(0).detach()
+
+
 def sample_diag(mean, log_var, generator=None):
-    """One reparameterized draw mean + sigma * eps for each row: gradients flow to mean and log_var."""
+    """One reparameterized draw mean + sigma * eps for each row: gradients flow to mean and log_var. Eq. (5.7)."""
     eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
     return mean + (0.5 * log_var).exp() * eps
 

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from gmvae_lib.gaussian import LOG_2PI
+from gmvae_lib.gaussian import LOG_2PI, floored
 
 
 class Bernoulli(nn.Module):
@@ -19,7 +19,7 @@ class Bernoulli(nn.Module):
     scale = 1.0
 
     def log_prob(self, x, params):
-        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.14)."""
+        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.12)."""
         return (x * params - F.softplus(params)).sum(-1)
 
     def mean(self, params):
@@ -46,7 +46,7 @@ class Binomial(nn.Module):
         self.register_buffer("log_choices", choices.to(torch.get_default_dtype()), persistent=False)
 
     def log_prob(self, x, params):
-        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.15)."""
+        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.13)."""
         return (self.log_choices[x.long()] + x * params - self.scale * F.softplus(params)).sum(-1)
 
     def mean(self, params):
@@ -68,16 +68,18 @@ class Gaussian(nn.Module):
 
     def __init__(self, sigma=1.0, min_sigma=1e-3, scale=1.0):
         super().__init__()
+        if not (sigma > 0 and min_sigma > 0):
+            raise ValueError(f"sigma is {sigma} and min_sigma {min_sigma}: both must be above 0.")
         self.scale, self.min_sigma = float(scale), min_sigma
         self.log_sigma = nn.Parameter(torch.tensor(float(sigma)).log())
 
     @property
     def sigma(self):
         """The noise's standard deviation, in the pixels' own unit."""
-        return self.log_sigma.exp().clamp_min(self.min_sigma)
+        return floored(self.log_sigma, math.log(self.min_sigma)).exp()
 
     def log_prob(self, x, params):
-        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.16)."""
+        """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.14)."""
         z = (x - params) / self.sigma
         return -0.5 * z.square().sum(-1) - x.shape[-1] * (self.sigma.log() + 0.5 * LOG_2PI)
 

@@ -5,13 +5,14 @@ The computation is in `em`; this file checks input, starts EM, repeats it, and a
 
 import math
 import warnings
+from numbers import Integral, Real
 
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning, NotFittedError
 
 from gmvae_lib import em
-from gmvae_lib.data import check_array
+from gmvae_lib.data import check_array, pick_device
 
 COVARIANCE_TYPES = ("full", "diag", "spherical", "tied")
 
@@ -68,12 +69,13 @@ class GaussianMixture(BaseEstimator):
         return self
 
     def _run(self, points, parameters):
-        history, converged = [], False
+        kind, history, converged = self.covariance_type, [], False
+        factors = em.factorize(parameters.covariances, kind)
         while len(history) < self.max_iter and not converged:
-            parameters, log_likelihood = em.step(points, parameters, self.covariance_type, self.reg_covar)
+            parameters, factors, log_likelihood = em.step(points, parameters, kind, self.reg_covar, factors)
             history.append(log_likelihood)
             converged = len(history) > 1 and abs(history[-1] - history[-2]) < self.tol
-        history.append(float(self._normalized(points, parameters)[1].mean()))
+        history.append(em.mean_log_prob(points, parameters, kind, factors))
         return parameters, history, converged
 
     def _start(self, points, given, generator):
@@ -93,12 +95,14 @@ class GaussianMixture(BaseEstimator):
         if weights is not None:
             start = start._replace(weights=weights.to(points.device))
         if precisions is not None:
-            start = start._replace(covariances=em.inverse(precisions.to(points.device), self.covariance_type))
+            precisions = precisions.to(points.device)
+            inverse = em.factorize(precisions, self.covariance_type, "check precisions_init").precision
+            start = start._replace(covariances=inverse)
         return start
 
     def predict(self, x):
         """The likeliest component of each point, (N,) integers."""
-        return _like(x, self._evaluate(x)[0].argmax(1))
+        return self._evaluate(x, lambda joint: joint.argmax(0))
 
     def fit_predict(self, x, y=None):
         """`fit(x).predict(x)`."""
@@ -106,15 +110,15 @@ class GaussianMixture(BaseEstimator):
 
     def predict_proba(self, x):
         """Responsibilities p(k | x), (N, K); each row sums to one."""
-        return _like(x, self._evaluate(x)[0])
+        return self._evaluate(x, lambda joint: (em.normalize(joint), joint.T)[1])
 
     def score_samples(self, x):
         """log p(x) of each point, (N,), in nats."""
-        return _like(x, self._evaluate(x)[1])
+        return self._evaluate(x, em.normalize)
 
     def score(self, x, y=None):
         """The mean of log p(x), a float, in nats per point."""
-        return float(self._evaluate(x)[1].mean())
+        return float(self.score_samples(x).mean())
 
     def bic(self, x):
         """Bayesian information criterion, -2 log-likelihood + (parameters) log N; lower is better."""
@@ -130,7 +134,7 @@ class GaussianMixture(BaseEstimator):
 
         Biernacki, Celeux & Govaert (2000).
         """
-        resp = self._evaluate(x)[0]
+        resp = torch.as_tensor(self.predict_proba(x))
         return self.bic(x) - 2 * float(torch.special.xlogy(resp, resp).sum())
 
     def n_parameters(self):
@@ -141,8 +145,10 @@ class GaussianMixture(BaseEstimator):
 
     def sample(self, n_samples=1):
         """Draws (x, component), (n_samples, D) and (n_samples,) tensors: the same at each call, from `seed`."""
-        generator = torch.Generator().manual_seed(self.seed)
         weights, means, covariances = self._parameters()
+        if n_samples < 1:
+            raise ValueError(f"n_samples is {n_samples}: it must be at least 1.")
+        generator = torch.Generator().manual_seed(self.seed)
         component = torch.multinomial(weights, n_samples, replacement=True, generator=generator)
         noise = torch.randn(n_samples, means.shape[1], generator=generator, dtype=torch.float64)
         factors = em.scale(covariances, self.covariance_type)
@@ -159,28 +165,27 @@ class GaussianMixture(BaseEstimator):
             raise NotFittedError("This GaussianMixture is not fitted yet: call fit(x) first.")
         return em.Parameters(self.weights_, self.means_, self.covariances_)
 
-    def _evaluate(self, x):
-        """Responsibilities (N, K) and log p(x) (N,) under the fitted parameters."""
+    def _evaluate(self, x, answer):
+        """answer(log-joint (K, n)), chunk by chunk, under the fitted parameters, in kind."""
         parameters = self._parameters()
-        x = check_array(x, n_features=parameters.means.shape[1])
+        x = check_array(given := x, n_features=parameters.means.shape[1])
         points = em.Points(x, self.device, center=parameters.weights @ parameters.means)
-        return tuple(value.to(x.device) for value in self._normalized(points, points.shift(parameters, -1)))
-
-    def _normalized(self, points, parameters):
-        resp, log_prob = [], []
-        for _, _, joint in em.log_joint(points, parameters, self.covariance_type):
-            log_prob.append(em.normalize(joint))
-            resp.append(joint.T)
-        return torch.cat(resp), torch.cat(log_prob)
+        sweep = em.log_joint(points, points.shift(parameters, -1), self.covariance_type)
+        result = torch.cat([answer(joint) for _, _, joint in sweep])
+        result = result.to(pick_device(x.device, float64=True))
+        return result if isinstance(given, torch.Tensor) else result.numpy(force=True)
 
     def _check_settings(self):
         if self.covariance_type not in COVARIANCE_TYPES:
             raise ValueError(f"covariance_type is {self.covariance_type!r}: choose one of {COVARIANCE_TYPES}.")
         if self.init not in ("k-means++", "random"):
             raise ValueError(f"init is {self.init!r}: choose 'k-means++' or 'random', or give means_init.")
-        for name, least in (("n_components", 1), ("max_iter", 1), ("n_init", 1), ("tol", 0), ("reg_covar", 0)):
-            if not getattr(self, name) >= least:
-                raise ValueError(f"{name} is {getattr(self, name)!r}: it must be at least {least}.")
+        for name, kind, least in (("n_components", Integral, 1), ("max_iter", Integral, 1), ("n_init", Integral, 1),
+                                  ("seed", Integral, 0), ("tol", Real, 0), ("reg_covar", Real, 0)):
+            value = getattr(self, name)
+            if not (isinstance(value, kind) and value >= least):
+                what = "a whole number" if kind is Integral else "a number"
+                raise ValueError(f"{name} is {value!r}: it must be {what} and at least {least}.")
 
     def _given_start(self, dim):
         """The start given by hand, as tensors or None, with its shapes checked."""
@@ -198,8 +203,3 @@ class GaussianMixture(BaseEstimator):
         if given[0] is not None and ((given[0] < 0).any() or abs(given[0].sum() - 1) > 1e-6):
             raise ValueError("weights_init must be non-negative and sum to one.")
         return given
-
-
-def _like(x, value):
-    """Answers in kind: a tensor to a tensor, an array to an array."""
-    return value if isinstance(x, torch.Tensor) else value.numpy(force=True)

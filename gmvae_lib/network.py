@@ -39,8 +39,9 @@ class Gate(nn.Module):
         self.offset = nn.Parameter(torch.full((size,), 2.0))
 
     def forward(self, beta):
-        """beta: a number, or a tensor (N, 1)."""
-        log_beta = torch.as_tensor(beta, dtype=self.slope.dtype, device=self.slope.device).reshape(-1, 1).log()
+        """beta: a number, or a tensor (N, 1); below 1e-6 it counts as 1e-6."""
+        beta = torch.as_tensor(beta, dtype=self.slope.dtype, device=self.slope.device).reshape(-1, 1)
+        log_beta = beta.clamp_min(1e-6).log()  # log 0 makes gradients NaN, and warm-up starts there
         return torch.sigmoid(self.slope * log_beta + self.offset)
 
 

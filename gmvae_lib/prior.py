@@ -3,12 +3,15 @@
 The encoder's q is a diagonal Gaussian, given by `mean` and `log_var`, each (N, d). All results are in nats.
 """
 
+import math
+
 import torch
 from torch import nn
 
 from gmvae_lib import em
 from gmvae_lib.gaussian import (
     entropy_diag,
+    floored,
     kl_diag,
     kl_diag_full,
     kl_standard,
@@ -40,7 +43,7 @@ class StandardNormal(nn.Module):
         return sample_diag(self._zeros.expand(n, -1), self._zeros, generator)
 
     def rate(self, mean, log_var, **_):
-        """KL(q ‖ p) in closed form, (N,). Eq. (5.9)."""
+        """KL(q ‖ p) in closed form, (N,). Eq. (5.11)."""
         return kl_standard(mean, log_var)
 
     def responsibilities(self, mean, log_var):
@@ -82,7 +85,7 @@ class MixturePrior(nn.Module):
     @property
     def log_var(self):
         """Log-variances (K, d) of diagonal components, kept above log(min_var)."""
-        return (2 * self.log_scale).clamp_min(torch.tensor(self.min_var).log().item())
+        return floored(2 * self.log_scale, math.log(self.min_var))
 
     @property
     def scale_tril(self):
@@ -177,9 +180,14 @@ class MixturePrior(nn.Module):
 
         Covariances are (K, d) for "diag", (K, d, d) for "full"; `min_var` is added to variances below it.
         """
-        if means.shape != self.means.shape or len(weights) != self.n_components:
-            raise ValueError(f"weights {tuple(weights.shape)} and means {tuple(means.shape)} do not fit "
-                             f"{self.n_components} components in {self.latent_dim} dimensions.")
+        given = [torch.as_tensor(value) for value in (weights, means, covariances)]
+        found = [tuple(value.shape) for value in given]
+        expected = [tuple(value.shape) for value in (self.logits, self.means, self.covariances)]
+        if found != expected:
+            raise ValueError(f"weights, means and covariances have shapes {found}: expected {expected}, for "
+                             f"{self.n_components} components ({self.covariance_type!r}) in {self.latent_dim} "
+                             "dimensions.")
+        weights, means, covariances = given
         self.logits.copy_(weights.clamp_min(1e-30).log())
         self.means.copy_(means)
         if self.covariance_type == "diag":

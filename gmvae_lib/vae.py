@@ -81,10 +81,11 @@ class VAE(nn.Module):
         """
         x = self.check(x) if validate else x
         gate = _optional(beta if self.gated else None)
-        mean, log_var = self.encoder(x / self.likelihood.scale, *gate)
-        z = sample_diag(mean, log_var, generator)
-        distortion = -self.likelihood.log_prob(x, self.decoder(z, *gate))
-        rate = self.prior.rate(mean, log_var, method=method, generator=generator)
+        mean, log_var = (value.to(x.dtype) for value in self.encoder(x / self.likelihood.scale, *gate))
+        params = self.decoder(sample_diag(mean, log_var, generator), *gate).to(x.dtype)
+        with torch.autocast(x.device.type, enabled=False):  # networks bear half precision; sums of squares do not
+            distortion = -self.likelihood.log_prob(x, params)
+            rate = self.prior.rate(mean, log_var, method=method, generator=generator)
         return Elbo(distortion, rate, beta.squeeze(1) if isinstance(beta, torch.Tensor) and beta.ndim == 2 else beta)
 
     @property

@@ -4,11 +4,13 @@ Each chapter's exercises are data, in `chapter_NN.EXERCISES`: inputs, a solution
 each as code with the sentence that names it.
 """
 
+import copy
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 
@@ -31,7 +33,7 @@ class Exercise:
 
 
 def check(name, attempt):
-    """Tries `attempt`, a function, on the exercise's cases and prints what it found. Raises KeyError for no exercise."""
+    """Tries `attempt`, a function, on the exercise's cases and prints what it found. KeyError if there is none."""
     print(f"Exercise {name}: {diagnose(name, attempt)[1]}")
 
 
@@ -60,20 +62,27 @@ def diagnose(name, attempt):
 
 def find(name):
     """The `Exercise` named "chapter.number"; KeyError, naming those there are, if there is none."""
-    module = importlib.import_module(f"gmvae_lib.exercises.chapter_{int(name.split('.')[0]):02d}")
-    if name not in module.EXERCISES:
-        raise KeyError(f"There is no exercise {name}: known are {', '.join(module.EXERCISES)}.")
-    return module.EXERCISES[name]
+    chapter = str(name).split(".")[0]
+    try:
+        known = importlib.import_module(f"gmvae_lib.exercises.chapter_{chapter:0>2}").EXERCISES
+    except ModuleNotFoundError:
+        raise KeyError(f"There is no exercise {name}: chapter {chapter} has none.") from None
+    if name not in known:
+        raise KeyError(f"There is no exercise {name}: known are {', '.join(known)}.")
+    return known[name]
 
 
 def _copies(arguments):
-    return [value.clone() if isinstance(value, torch.Tensor) else value for value in arguments]
+    """So that an attempt that works in place spoils nobody else's input."""
+    mutable = (np.ndarray, list, dict)
+    return [value.clone() if isinstance(value, torch.Tensor) else copy.copy(value) if isinstance(value, mutable)
+            else value for value in arguments]
 
 
 def _difference(answer, truth, tolerance):
     """What distinguishes two answers, as a sentence, or None. Tuples are compared part by part."""
     if isinstance(truth, tuple):
-        if not isinstance(answer, tuple) or len(answer) != len(truth):
+        if not isinstance(answer, (tuple, list)) or len(answer) != len(truth):
             return f"expected {len(truth)} results."
         problems = (_difference(a, t, tolerance) for a, t in zip(answer, truth, strict=True))
         return next((problem for problem in problems if problem), None)
