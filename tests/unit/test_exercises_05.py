@@ -1,0 +1,65 @@
+"""Chapter 5's exercises: solutions pass, each planted mistake gets its own diagnosis."""
+
+import math
+
+import pytest
+import torch
+
+from gmvae_lib.exercises import diagnose
+from gmvae_lib.exercises.chapter_05 import EXERCISES
+
+
+def rate(mean, log_var):
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    p = torch.distributions.Normal(torch.zeros_like(mean), torch.ones_like(mean))
+    return torch.distributions.kl_divergence(q, p).sum(1)
+
+
+def binomial(x, logits, n):
+    return torch.distributions.Binomial(n, logits=logits).log_prob(x).sum(1)
+
+
+def sigma(x, x_hat):
+    return torch.linalg.norm(x - x_hat) / math.sqrt(x.numel())
+
+
+def gradient(mean, log_var, eps):
+    mean, log_var = mean.requires_grad_(), log_var.requires_grad_()
+    return torch.autograd.grad((mean + (log_var / 2).exp() * eps).sin().mean(), (mean, log_var))
+
+
+def bound(log_ratio):
+    peak = log_ratio.max(0).values
+    return peak + (log_ratio - peak).exp().mean(0).log()
+
+
+def kl(mean, log_var, mean_p, log_var_p):
+    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
+    return torch.distributions.kl_divergence(q, torch.distributions.Normal(mean_p, (0.5 * log_var_p).exp())).sum(1)
+
+
+INDEPENDENT = {"5.1": rate, "5.2": binomial, "5.3": sigma, "5.4": gradient, "5.5": bound, "5.6": kl}
+MISTAKES = [(name, sentence) for name, exercise in EXERCISES.items() for sentence in exercise.mistakes]
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_the_solution_and_an_independent_one_are_right(name):
+    assert diagnose(name, EXERCISES[name].solution) == ("right", "correct.")
+    assert diagnose(name, INDEPENDENT[name]) == ("right", "correct.")
+
+
+@pytest.mark.parametrize(("name", "sentence"), MISTAKES)
+def test_each_mistake_gets_its_own_diagnosis(name, sentence):
+    assert diagnose(name, EXERCISES[name].mistakes[sentence]) == ("wrong", f"not yet: {sentence}")
+
+
+def test_an_untouched_stub_is_not_attempted_yet():
+    def stub(*arguments):
+        raise NotImplementedError
+
+    assert {diagnose(name, stub) for name in EXERCISES} == {("empty", "not attempted yet.")}
+
+
+def test_an_unforeseen_mistake_gets_the_hint():
+    verdict, sentence = diagnose("5.1", lambda mean, log_var: mean.sum(-1))
+    assert verdict == "wrong" and EXERCISES["5.1"].hint in sentence
