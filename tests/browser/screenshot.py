@@ -43,13 +43,16 @@ def pages(chrome, address, name, folder, run):
     notebook = lab.OpenNotebook(chrome, address, name, width=1280, height=1400)
     if run:
         notebook.run_all()
-    step, height = notebook.page.evaluate(f"() => [0.92 * {SCROLLER}.clientHeight, {SCROLLER}.scrollHeight]")
-    for n in range(int(height / step) + 1):
-        notebook.page.evaluate(f"top => {{ {SCROLLER}.scrollTop = top; }}", n * step)
+    top, number, end = 0, 1, False
+    while not end:  # cells get their height only when they are scrolled to, so the end is known only there
+        notebook.page.evaluate(f"top => {{ {SCROLLER}.scrollTop = top; }}", top)
         settle(notebook.page)
-        path = folder / f"{name.replace('/', '_').removesuffix('.ipynb')}-{n + 1:02d}.png"
+        path = folder / f"{name.replace('/', '_').removesuffix('.ipynb')}-{number:02d}.png"
         notebook.page.screenshot(path=path)
         print(path)
+        step, height = notebook.page.evaluate(f"() => [{SCROLLER}.clientHeight, {SCROLLER}.scrollHeight]")
+        end = top + step >= height
+        top, number = top + 0.92 * step, number + 1
     notebook.close()
 
 
