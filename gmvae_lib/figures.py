@@ -298,45 +298,49 @@ def heatmaps(x, y, panels, title, alt, xlabel="$z_1$", ylabel="$z_2$", size=(8.4
     return Picture(figure, alt)
 
 
-def plane(z, covariances):
-    """The first two principal axes of points z (N, d): the projected points (N, 2), a function that projects any
-    points, and the projected covariances (K, 2, 2) of covariances (K, d, d)."""
-    z = array(z)
-    center = z.mean(0)
-    axes = np.linalg.svd(z - center, full_matrices=False)[2][:2]
-    return (z - center) @ axes.T, lambda points: (array(points) - center) @ axes.T, axes @ array(covariances) @ axes.T
+def discriminant_plane(mixture):
+    """The two directions (2, d) in which a mixture's components are farthest apart for their width (linear
+    discriminant analysis); `mixture` is weights (K,), means (K, d), covariances (K, d, d)."""
+    weights, means, covariances = map(array, mixture)
+    apart = means - weights @ means
+    whitener = np.linalg.inv(np.linalg.cholesky(np.tensordot(weights, covariances, 1)))
+    return np.linalg.svd(np.sqrt(weights)[:, None] * apart @ whitener.T, full_matrices=False)[2][:2] @ whitener
 
 
-def clusters(z, labels, mixture, samples, image_shape, title, alt, per_row=10, size=(11.5, 5.2)):
-    """A mixture over a latent space: the points z (N, d) in their principal plane, marked by component, with each
-    component's 1.5-sigma outline and number; beside it, one row of `samples` (K * per_row, D) for each component.
-    `mixture` is weights (K,), means (K, d), covariances (K, d, d)."""
+def clusters(model, data, title, alt, per_row=10, size=(10.5, 4.8)):
+    """A VAE with a mixture prior on a `Dataset` of images: the codes in the prior's discriminant plane, marked by
+    component, with each component's 1.5-sigma outline and number; beside it, `per_row` samples of each component."""
     figure, (left, right) = subplots(1, 2, size=size, width_ratios=(1.25, 1))
-    means, (labels, samples) = array(mixture[1]), (array(labels), array(samples))
-    points, project, covariances = plane(z, mixture[2])
+    prior, image_shape = model.prior, data.image_shape
+    full = full_covariances(prior.covariances, prior.covariance_type, *prior.means.shape)
+    axes, labels = discriminant_plane((prior.weights, prior.means, full)), array(model.predict(data.x))
+    points, means = array(model.encode(data.x)[0]) @ axes.T, array(prior.means) @ axes.T
+    covariances = axes @ full @ axes.T
+    generator = torch.Generator().manual_seed(0)
+    samples = np.concatenate([array(model.sample(per_row, k, generator=generator)) for k in range(len(means))])
     n_components, (height, width) = len(means), image_shape
     canvas = np.full((n_components * (height + 1) - 1, per_row * (width + 1) - 1), np.nan)
     for i, image in enumerate(samples.reshape(-1, height, width)):
         top, across = (i // per_row) * (height + 1), (i % per_row) * (width + 1)
         canvas[top:top + height, across:across + width] = image
     with style():
-        for k, (mean, covariance) in enumerate(zip(project(means), covariances, strict=True)):
+        for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
             color = COLORS[k % 10]
-            left.plot(*points[labels == k].T, MARKERS[k % 10], color=color, markersize=3.5, alpha=0.45)
+            left.plot(*points[labels == k].T, MARKERS[k % 10], color=color, markersize=3, alpha=0.45)
             left.plot(*ellipse(mean, covariance, 1.5).T, color=color, linewidth=2)
             left.text(*mean, str(k), ha="center", va="center", fontsize=13, fontweight="bold",
                       bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": color, "linewidth": 2})
-        left.set(title="Latent codes, by component", xlabel="first principal axis of z",
-                 ylabel="second principal axis of z")
+        left.set(title="Latent codes, by component", xlabel="first discriminant axis of z",
+                 ylabel="second discriminant axis of z")
         right.imshow(canvas, vmin=0, interpolation="nearest")
         right.set(title="Samples of each component", xticks=[])
         right.set_yticks([k * (height + 1) + height / 2 - 0.5 for k in range(n_components)], range(n_components))
         right.set_ylabel("component")
         right.grid(False)
         right.tick_params(length=0)
-        for k, (tick, spine) in enumerate(zip(right.get_yticklabels(), [*right.spines.values()] * n_components,
-                                              strict=False)):
+        for k, tick in enumerate(right.get_yticklabels()):
             tick.set(color=COLORS[k % 10], fontweight="bold")
+        for spine in right.spines.values():
             spine.set_visible(False)
         figure.suptitle(title)
     return Picture(figure, alt)
@@ -364,7 +368,7 @@ def table(columns, rows, title, alt, size=None):
     figure, axes = subplots(size=size or (2.2 + 1.9 * len(columns), 0.75 + 0.42 * (len(rows) + 1)))
     with style():
         axes.axis("off")
-        axes.set_title(title)
+        axes.set_title(title, loc="left")
         drawn = axes.table([list(map(str, cells)) for cells in rows.values()], rowLabels=list(rows), colLabels=columns,
                            loc="center", cellLoc="center", rowLoc="left", edges="horizontal", bbox=(0.3, 0, 0.7, 1))
         drawn.auto_set_font_size(False)
