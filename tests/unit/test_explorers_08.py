@@ -25,7 +25,7 @@ def test_rates_are_ordered_and_the_exact_one_agrees_with_monte_carlo(panel):
         prior.set_parameters(torch.ones(2) / 2, torch.tensor([[-distance / 2], [distance / 2]]), torch.ones(2, 1))
         q = torch.tensor([[place]]), 2 * torch.tensor([[width]]).log()
         drawn = prior.rate(*q, method="exact", n_samples=4000, generator=torch.Generator().manual_seed(0))
-        assert exact == pytest.approx(float(drawn), rel=0.05, abs=0.15)
+        assert exact == pytest.approx(drawn.item(), rel=0.05, abs=0.15)
         assert float(gamma.sum()) == pytest.approx(1)
 
 
