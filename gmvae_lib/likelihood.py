@@ -32,7 +32,7 @@ class Bernoulli(nn.Module):
 
     def check(self, x):
         """Raises ValueError for pixels other than 0 and 1."""
-        _require(((x == 0) | (x == 1)).all(), x, "0 or 1 (Bernoulli)", "binarize, or use Binomial for grey pixels")
+        _require((x == 0) | (x == 1), x, "0 or 1 (Bernoulli)", "binarize, or use Binomial for grey pixels")
 
 
 class Binomial(nn.Module):
@@ -59,7 +59,7 @@ class Binomial(nn.Module):
 
     def check(self, x):
         """Raises ValueError for pixels that are no count in 0..total_count."""
-        _require(((x >= 0) & (x <= self.scale) & (x == x.round())).all(), x,
+        _require((x >= 0) & (x <= self.scale) & (x == x.round()), x,
                  f"whole numbers in 0..{self.scale:g} (Binomial)", "rescale and round, or use Gaussian")
 
 
@@ -94,10 +94,10 @@ class Gaussian(nn.Module):
 
     def check(self, x):
         """Raises ValueError for NaN and infinite pixels."""
-        _require(x.isfinite().all(), x, "finite (Gaussian)", "drop those images")
+        _require(x.isfinite(), x, "finite (Gaussian)", "drop those images")
 
 
-def _require(condition, x, support, remedy):
-    if not condition:
-        raise ValueError(f"Pixels must be {support}, but x runs from {x.min():g} to {x.max():g} and breaks that: "
-                         f"{remedy}.")
+def _require(valid, x, support, remedy):
+    if not valid.all():
+        raise ValueError(f"Pixels must be {support}, but x runs from {x.min():g} to {x.max():g} and holds "
+                         f"{x[~valid][0]:g}: {remedy}.")
