@@ -186,6 +186,7 @@ class LatentExplorer(Panel):
             for axis, title in ((drawn, "Decoded at z"), (nearest, "Nearest encoded image")):
                 self._images.append(axis.imshow(blank, cmap="gray_r", vmin=0, vmax=self.model.likelihood.scale))
                 axis.set(title=title, xticks=[], yticks=[])
+                axis.spines[:].set_visible(False)
                 axis.grid(False)
         self._picture = Blitted(figure, [self._line, self._point, *self._images])
         self._previous = None
@@ -452,9 +453,10 @@ class EMExplorer(Panel):
             self._done, = curve.plot([], [], color=COLORS[0], label="so far")
             self._now, = curve.plot([], [], "o", color=COLORS[1], markersize=12, label="present step")
             plane.set(title="Points, outlines and the means' paths", xlabel="$x_1$", ylabel="$x_2$")
+            plane.set_aspect("equal")  # so that spherical components are circles
             curve.set(title="Log-likelihood", xlabel="step", ylabel="nats per point")
             curve.legend(loc="lower right")
-            curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
+            curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             curve.yaxis.set_major_formatter("{x:.2f}")
         self._figure = figure
 
@@ -531,7 +533,9 @@ class EMExplorer(Panel):
         one = em.em_step(self._x, em.Parameters(eye[:1, 0], self._x[:1], eye[None]))[0]
         single = em.em_step(self._x, one)[1]  # one Gaussian's log-likelihood
         self._lowest = single - 1.5
-        limits = [(float(column.min()) - 1.5, float(column.max()) + 1.5) for column in self._x.T]
+        middle, half = (self._x.amin(0) + self._x.amax(0)) / 2, (self._x.amax(0) - self._x.amin(0)) / 2 + 1
+        half = half.maximum(half.flip(0) * torch.tensor([1.1, 0.8]))  # fills the panel, which is wider than high
+        limits = torch.stack([middle - half, middle + half], 1).tolist()
         self._plane.set(xlim=limits[0], ylim=limits[1])
         self._curve.set(xlim=(-1, self.STEPS + 1), ylim=(self._lowest - 0.1, single + 1.8))
         self._picture = Blitted(self._figure, [*self._clouds, *self._outlines, *self._paths, *self._names,
