@@ -490,7 +490,7 @@ class EMExplorer(Panel):
             place = f"({_signed(self.x1.value, 1)}, {_signed(self.x2.value, 1)})"
             said = f"Component {self.component.value} now starts at {place}. "
         elif "component" in changed:
-            said = f"The sliders now move the start of component {self.component.value}. "
+            said = f"The sliders now move the start of component {self.component.value}, the filled circle. "
         if "family" in changed and self._last:
             said += f"The covariances are now {self.family.value}. "
         self.component.value = min(self.component.value, self.k.value)
@@ -557,6 +557,8 @@ class EMExplorer(Panel):
                 self._outlines[k].set_data(*ellipse(now.means[k], full[k]).T)
                 self._paths[k].set_data(*torch.stack([step.means[k] for step in steps[:t + 1]]).T.numpy())
                 self._names[k].set_position(now.means[k].tolist())
+                chosen = k == self.component.value - 1  # whose start the sliders move
+                self._paths[k].set(markersize=12 if chosen else 8, markerfacecolor=COLORS[4] if chosen else "white")
         shown = [max(value, self._lowest) for value in history]
         self._whole.set_data(range(len(shown)), shown)
         self._done.set_data(range(t + 1), shown[:t + 1])
@@ -595,7 +597,8 @@ def _signed(value, digits):
 def quick_gmvae(data, n_components=10, latent_dim=10, seed=0):
     """A GMVAE of `data`, a `Dataset` of images, trained in seconds: a preview of what chapter 8 builds."""
     torch.manual_seed(seed)
-    model, settings = VAE.build(data.x.shape[1], latent_dim), {"seed": seed, "device": "cpu", "progress": False}
+    model = VAE.build(data.x.shape[1], latent_dim, hidden=(128, 128))
+    settings = {"lr": 2e-3, "seed": seed, "device": "cpu", "progress": False}
     fit(model, data, epochs=50, beta=0.1, **settings)
     start = GaussianMixture(n_components, n_init=10, max_iter=300, reg_covar=1e-2, seed=seed, device="cpu")
     start.fit(model.encode(data.x)[0].detach())

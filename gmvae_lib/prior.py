@@ -178,7 +178,7 @@ class MixturePrior(nn.Module):
     def set_parameters(self, weights, means, covariances):
         """Takes over weights (K,), means (K, d) and covariances, such as a fitted `GaussianMixture`'s.
 
-        Covariances are (K, d) for "diag", (K, d, d) for "full"; `min_var` is added to variances below it.
+        Covariances are (K, d) for "diag", (K, d, d) for "full"; variances below `min_var` are raised to it.
         """
         given = [torch.as_tensor(value) for value in (weights, means, covariances)]
         found = [tuple(value.shape) for value in given]
