@@ -60,14 +60,14 @@ figures.latent_plane(preview.decode, train.image_shape, "What a trained decoder 
 # ### A toy with all answers
 #
 # In one latent dimension a fine grid can stand in for every integral. So we take a toy along: $d=1$, two "pixels", a bent decoder
-# $f(z)=(z,\ z^2/2)$, and Gaussian noise of standard deviation 0.5. Every formula of this chapter can be tried on it, against the exact value.
+# $f(z)=(z/4,\ z^2/2)$, and Gaussian noise of standard deviation 0.3. What this section and the next say can be tried on it, against the exact value.
 
 # %% slideshow={"slide_type": "fragment"}
 from torch.distributions import Normal
 
 def toy_log_likelihood(x, z):                              # log p(x|z): x (2,), z (...) -> (...)
-    pixels = torch.stack([z, z.square() / 2], -1)
-    return Normal(pixels, 0.5).log_prob(x).sum(-1)
+    pixels = torch.stack([z / 4, z.square() / 2], -1)
+    return Normal(pixels, 0.3).log_prob(x).sum(-1)
 
 prior = Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
 
@@ -75,7 +75,7 @@ prior = Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
 # For one point $x$, the integral of Eq. (5.1) on a grid; and, since it is an average of $p_\theta(x\mid z)$ over the prior, the same from a million draws.
 
 # %%
-x = torch.tensor([0.2, 1.2], dtype=torch.float64)
+x = torch.tensor([0.1, 0.8], dtype=torch.float64)
 grid = torch.linspace(-8, 8, 8001, dtype=torch.float64)
 step = grid[1] - grid[0]
 log_joint = toy_log_likelihood(x, grid) + prior.log_prob(grid)
@@ -86,12 +86,18 @@ by_draws = toy_log_likelihood(x, prior.sample((1_000_000,))).exp().mean()
 assert torch.isclose(by_draws, log_evidence.exp(), rtol=0.01)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# The posterior of this point has two humps: the second pixel, 1.2, says that $z$ is about $\pm 1.5$, and the first hardly tells which. No Gaussian
-# has that shape. Here is the best that one can do, found by trying means and widths on a grid, in the sense that the next section makes precise.
+# The posterior of this point has two humps: the second pixel, 0.8, says that $z$ is about $\pm1.2$, and the first hardly tells which.
 
 # %%
 posterior = (log_joint - log_evidence).exp()
+rising = posterior.diff() > 0
+summits = grid[1:-1][rising[:-1] & ~rising[1:]]
+assert len(summits) == 2 and torch.allclose(summits, torch.tensor([-1.1, 1.2]).double(), atol=0.05)
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# No Gaussian has that shape. Here is the best that one can do, found by trying means and widths; "best" in a sense that the next section makes precise.
+
+# %%
 def toy_elbo(mean, sd):                                     # E_q[log p(x,z) - log q(z)], by the grid
     q = Normal(mean, sd)
     log_q = q.log_prob(grid)
@@ -100,6 +106,7 @@ def toy_elbo(mean, sd):                                     # E_q[log p(x,z) - l
 candidates = torch.cartesian_prod(torch.linspace(-2, 2, 41), torch.linspace(0.1, 1.5, 29)).double()
 values = torch.stack([toy_elbo(mean, sd) for mean, sd in candidates])
 best_mean, best_sd = candidates[values.argmax()]
+assert best_mean > 0.8 and best_sd < 0.5                    # it covers one hump, and avoids the valley
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The picture shows the prior, the posterior, and that Gaussian:
@@ -428,16 +435,17 @@ def train_plain(parts, encoder, decoder, x, epochs, lr=2e-3, seed=0):
 encoder, decoder = networks(d=2)
 history = train_plain(elbo_parts, encoder, decoder, train.x, epochs=60)
 assert history[-1].sum() < history[0].sum() - 200           # the bound has risen by more than 200 nats an image
-assert history[-1, 1] > history[0, 1]                       # and the code has become more precise, not less
+assert history[-1, 1] > 4 > 1 > history[4, 1]               # and the rate has grown from next to nothing
 
-figures.curves(range(1, 61), {"distortion": history[:, 0], "rate": history[:, 1], "their sum, −ELBO": history.sum(1)},
-               "Training a VAE with d = 2", "epoch", "nats per image", markers=False,
-               alt="Three curves over 60 epochs. The distortion and the sum of both fall steeply and then slowly; the rate stays small "
-                   "and rises a little.")
+figures.curves(range(1, 61), {"distortion": history[:, 0], "rate": history[:, 1]}, "Training a VAE with d = 2", "epoch",
+               "nats per image (logarithmic)", markers=False, log_y=True,
+               alt="Two curves over 60 epochs on a logarithmic axis. The distortion falls, rests on a plateau, and falls again; the rate "
+                   "is close to zero during the plateau, then rises steeply and levels off at a few nats.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The rate *grows*. Nobody minimizes it for its own sake: the encoder buys precision as long as one more nat of rate saves more than one nat of
-# distortion.
+# Read the two curves together. In the first epochs the decoder learns the mean image, and the distortion rests there: the code says nothing yet, and costs
+# nothing. Then the encoder finds that a nat of rate can save *many* nats of distortion, and the rate rises steeply. Nobody minimizes the rate for its own sake. The encoder
+# buys precision as long as one more nat of rate saves more than one nat of distortion.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### It equals the library
@@ -547,7 +555,7 @@ figures.images(torch.cat([sampled(flat), sampled(deep), sampled(deep, noise=True
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The samples with $d=8$ are livelier, and some of them are nothing in particular: the prior puts $z$ where no image was encoded. Chapter 7 takes up that
-# thread, and [chapter 8](00_start_here.ipynb#The-map) learns a better prior.
+# thread, and [chapter 8](08_mixture_prior_vae.ipynb) learns a better prior.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The latent map
@@ -566,18 +574,21 @@ figures.scatter(codes, test.y, "Held-out digits on the latent plane", xlabel="$z
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Traversals
 #
-# Two ways from one image to another: mix the pixels, or walk in a straight line between their codes and decode on the way. The mixed pixels show two
-# ghosts at once. The walk shows digits.
+# Two ways from one image to another: mix the pixels, or walk in a straight line between their codes and decode on the way. Mixed pixels show two ghosts at
+# once. The walk bends the stroke, and most of what it passes could have been written by someone.
 
 # %%
 share = torch.linspace(0, 1, 12).unsqueeze(1)
-first, last = test.x[test.y == 0][:1], test.x[test.y == 6][:1]
-with torch.no_grad():
-    start, end = deep.encode(first)[0], deep.encode(last)[0]
-    walk = deep.decode(torch.lerp(start, end, share))
-figures.images(torch.cat([torch.lerp(first, last, share), walk]), test.image_shape, "From a 0 to a 6, two ways", columns=12,
-               row_labels=["pixels mixed", "latent walk"],
-               alt="Two rows of twelve images from a 0 to a 6. Above, one image fades into the other; below, the stroke itself changes shape.")
+rows = []
+for a, b in ((4, 3), (3, 6)):
+    first, last = test.x[test.y == a][:1], test.x[test.y == b][:1]
+    with torch.no_grad():
+        walk = deep.decode(torch.lerp(deep.encode(first)[0], deep.encode(last)[0], share))
+    rows += [torch.lerp(first, last, share), walk]
+figures.images(torch.cat(rows), test.image_shape, "From a 4 to a 3, and from a 3 to a 6, two ways each", columns=12,
+               row_labels=["pixels mixed", "latent walk"] * 2,
+               alt="Four rows of twelve images, from a 4 to a 3 and from a 3 to a 6. Where pixels are mixed, one image fades into the other; "
+                   "on the latent walk the stroke itself changes shape.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Walk yourself
@@ -631,6 +642,7 @@ scores["histograms"] = [-histograms[torch.arange(64), test.x.long()].sum(1).mean
 # All of them on one axis; a dot is a training:
 
 # %%
+scores = dict(sorted(scores.items(), key=lambda item: -float(torch.stack(item[1]).mean())))
 figures.strip({name if isinstance(name, str) else f"VAE, d = {name}": torch.stack(values) for name, values in scores.items()},
               "Held-out digits: fewer nats are better", "−log p(x), or its bound −ELBO (nats per image)",
               alt="Dots for five models on an axis of nats per held-out image. The mean image costs the most, then the uniform guess, then "
@@ -649,7 +661,7 @@ figures.strip({name if isinstance(name, str) else f"VAE, d = {name}": torch.stac
 
 # %%
 assert abs(scores["mean image"][0] - 251) < 1 and abs(scores["histograms"][0] - 107.5) < 0.3
-assert all(abs(score - 151) < 6 for score in scores[2]) and all(abs(score - 104) < 6 for score in scores[8])
+assert all(abs(score - 151) < 8 for score in scores[2]) and all(abs(score - 104) < 8 for score in scores[8])
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # Read it honestly. The mean image is *worse than knowing nothing*: a Binomial with a middling mean expects middling greys, and ink is mostly 0 or 16. The
@@ -806,8 +818,8 @@ plane = torch.linalg.qr(linear.decoder.mlp.layers[0].weight.detach().double()).Q
 cosines = torch.linalg.svdvals(plane.T @ vectors[:, :2])
 assert (cosines > 0.999).all()
 loss = [a + b for run in (coarse, fine) for a, b in zip(run.distortion, run.rate)]
-figures.curves(range(len(loss)), {"linear VAE, in training": loss, "pPCA's maximum, closed form": [-maximum] * len(loss)},
-               "A linear VAE finds the principal components", "step", "−ELBO, −log p(x) (nats per point)", log_x=False, markers=False,
+figures.curves(range(len(loss)), {"−ELBO of the linear VAE": loss, "−log p(x), pPCA's best": [-maximum] * len(loss)},
+               "A linear VAE finds the principal components", "step", "nats per point", markers=False,
                alt="The training loss of a linear VAE falls and settles on a horizontal line: the negative log-likelihood of "
                    "probabilistic PCA in closed form.")
 
@@ -871,21 +883,30 @@ def squared_sigma_parts(x, encoder, decoder, generator):
     z = mean + log_var.exp() * torch.randn(mean.shape, generator=generator)           # the half is missing
     return -binomial_log_prob(x, decoder(z)), gaussian_rate(mean, log_var)
 
-encoder, decoder = networks(d=8)
-train_plain(squared_sigma_parts, encoder, decoder, train.x, epochs=60)
-broken = as_library(encoder, decoder)
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# *Symptom.* None: it trains, it reconstructs, and its reported ELBO is *better* than the sound model's. *Diagnosis.* Below one, $\sigma^2$ is smaller than $\sigma$: the decoder enjoys a precise $z$,
-# while the rate bills a vague one. The number is no bound of anything. Draw from the $q$ that is billed, and the advantage is gone:
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# We train it and, from the same start and for as long, a sound model. Then we ask both for their −ELBO on held-out images, as their own code computes it:
 
 # %%
-with torch.no_grad():
+@torch.no_grad()
+def reported(parts, encoder, decoder, draws=20):
     generator = torch.Generator().manual_seed(0)
-    claimed = torch.stack([sum(squared_sigma_parts(test.x, encoder, decoder, generator)).mean() for _ in range(20)]).mean()
-honest = held_out(broken).mean()
-print("Reported better than the sound model:", bool(claimed < min(scores[8])))
-print("Its honest bound is worse by more than 10 nats:", bool(honest > claimed + 10))
+    return torch.stack([sum(parts(test.x, encoder, decoder, generator)).mean() for _ in range(draws)]).mean()
+
+claims, trained = {}, {}
+for name, parts in (("sound", elbo_parts), ("broken", squared_sigma_parts)):
+    trained[name] = networks(d=8)
+    train_plain(parts, *trained[name], train.x, epochs=60)
+    claims[name] = reported(parts, *trained[name])
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# *Symptom.* None: it trains, it reconstructs, and its reported ELBO is *better*. *Diagnosis.* Below one, $\sigma^2$ is smaller than $\sigma$: the decoder enjoys a precise $z$, while the rate bills a vague
+# one. The number is no bound of anything. Draw from the $q$ that is billed, which is what the library does, and the advantage is gone:
+
+# %%
+honest = held_out(as_library(*trained["broken"])).mean()
+print("The broken code reports a better bound than the sound one:", bool(claims["broken"] < claims["sound"]))
+print("The bound it has by sound code is worse by more than 10 nats:", bool(honest > claims["broken"] + 10))
+print("The sound code and the library agree:", bool(abs(held_out(as_library(*trained["sound"])).mean() - claims["sound"]) < 0.5))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # *Cure.* Name it `log_var`, write `(0.5 * log_var).exp()`, and keep a test that the variance of many draws is `log_var.exp()`. Generally: a result that is too good deserves the first test.
@@ -905,8 +926,8 @@ def forgetful_parts(x, encoder, decoder, generator):
     return -binomial_log_prob(x, decoder(mean)), gaussian_rate(mean, log_var)        # z = mean
 
 encoder, decoder = networks(d=8)
-history = train_plain(forgetful_parts, encoder, decoder, train.x, epochs=60)
-broken = as_library(encoder, decoder)
+train_plain(forgetful_parts, encoder, decoder, train.x, epochs=60)
+claimed, broken = reported(forgetful_parts, encoder, decoder), as_library(encoder, decoder)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # *Symptom.* The best loss and the sharpest reconstructions of all. *Diagnosis.* Nothing in the distortion depends on $\sigma$ any more, so the rate sets it alone, to the prior's $\sigma=1$. The encoder
@@ -916,8 +937,8 @@ broken = as_library(encoder, decoder)
 with torch.no_grad():
     mean, log_var = broken.encode(test.x)
 print(f"The encoder's median standard deviation: {(0.5 * log_var).exp().median():.1f}")
-print("Reported better than the sound model:", bool(history[-1].sum() < min(scores[8])))
-print("Its honest bound is worse than the uniform guess:", bool(held_out(broken).mean() > scores["uniform"][0]))
+print("It reports a better bound than the sound code:", bool(claimed < claims["sound"]))
+print("Its bound by sound code is worse than the uniform guess:", bool(held_out(broken).mean() > scores["uniform"][0]))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # This is an autoencoder with a penalty on the size of its codes, which is a fine thing to be, but its loss bounds no likelihood. *Cure.* Draw; and whenever a loss looks good, evaluate the bound by a second path
@@ -1037,8 +1058,8 @@ check("5.6", my_kl)
 # `network.Decoder`, `vae.VAE`, `training.fit` and `evaluation.log_likelihood`.
 #
 # **Where this leads.** What if a nat of rate had another price than a nat of distortion? That is chapter 6. Why do samples look worse than reconstructions? Chapter 7. And the plane at the top of this chapter shows
-# clusters that the prior knows nothing of: chapter 8 gives it a mixture for a prior, and chapter 2's EM comes back inside the network. All are on
-# [the map of the chapters](00_start_here.ipynb#The-map).
+# clusters that the prior knows nothing of: [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), gives it a mixture for a prior, and chapter 2's EM comes
+# back inside the network. Chapters 6 and 7 are still to come: see [the map](00_start_here.ipynb#The-map).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
