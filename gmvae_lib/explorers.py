@@ -400,18 +400,18 @@ class EMExplorer(Panel):
     POINTS, STEPS, TOL = 300, 50, 1e-4  # points, steps at most, and the rise (nats per point) that ends a run
 
     def __init__(self, data="cigars", n_components=3, covariance_type="full", seed=0, means=None, step=0):
-        wide, narrow = {"width": "24em"}, {"width": "14em"}
+        wide, narrow = {"width": "20em"}, {"width": "14em"}
         self.back, self.on, self.reset, self.another = (
             widgets.Button(description=text, layout={"width": "9em"})
             for text in ("◀ Back", "Step ▶", "Reset", "Another start"))
-        self.iteration = widgets.IntSlider(0, 0, self.STEPS, description="step", layout=wide)
+        self.iteration = widgets.IntSlider(0, 0, self.STEPS, description="step", readout=False, layout=wide)
         self.data = widgets.Dropdown(options=self.TOYS, value=data, description="data", layout=narrow)
-        self.k = widgets.IntSlider(n_components, 1, self.MOST, description="K", layout=wide)
+        self.k = widgets.IntSlider(n_components, 1, self.MOST, description="K", readout=False, layout=wide)
         self.family = widgets.Dropdown(options=self.FAMILIES, value=covariance_type, description="covariance",
                                        layout=narrow)
-        self.component = widgets.IntSlider(1, 1, self.MOST, description="mean no.", layout=wide)
+        self.component = widgets.IntSlider(1, 1, self.MOST, description="mean no.", readout=False, layout=wide)
         self.x1, self.x2 = (widgets.FloatSlider(0, min=-8, max=8, step=0.1, description=f"start x{i}",
-                                                readout_format=".1f", layout=narrow) for i in (1, 2))
+                                                readout=False, layout={"width": "17em"}) for i in (1, 2))
         self.seed, self._given, self._runs, self._last = seed, means, {}, {}
         self.back.on_click(lambda _: self._go(self.iteration.value - 1))
         self.on.on_click(lambda _: self._go(self.iteration.value + 1))

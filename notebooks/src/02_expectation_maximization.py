@@ -8,7 +8,7 @@
 # tell for each point which of them it probably came from. We know neither: each half of the answer waits for the other.
 #
 # *Expectation–maximization* (EM) starts with a poor guess of one half, works out the other, and goes back and forth. In the
-# middle is its state after four rounds, where many points are still undecided; on the right it has settled.
+# middle is its state after two rounds, where many points are still undecided; on the right it has settled.
 
 # %% slideshow={"slide_type": "-"}
 import torch
@@ -20,13 +20,13 @@ torch.set_num_threads(1)  # the data are small: a second thread would only be wa
 x = load("cigars").x.double()
 figures.em_stages(
     x, [[-3, 3], [0, -2], [3, 3]],
-    {"What we are given": None, "Half-way: four steps of EM": 4, "Settled: thirty steps": 30},
+    {"What we are given": None, "On the way: two steps of EM": 2, "Settled: thirty steps": 30},
     "Three panels with the same points: first grey, in the shape of an arch; then in mixed colours, with three wide ellipses "
     "that overlap; then in three clear colours and markers, each group with a narrow ellipse along it.",
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Nothing in this procedure is asked to improve the fit, and yet the fit never gets worse, not in a single step. This chapter
+# Neither half of the procedure looks at how good the fit is, and yet the fit never gets worse, not in a single step. This chapter
 # shows why. The reason is one inequality, and the same inequality will later carry the variational autoencoder.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -316,7 +316,7 @@ figures.curves(
     heights, lines, "Each bound touches the log-likelihood once", "second coordinate of the second mean", "nats per point",
     "A wavy log-likelihood curve with one high hill and three parabolas below it. The first parabola is flat and touches the curve "
     "far to the left; each next one touches it above the top of the one before, and the third has its top almost on the hill's.",
-    markers=False, size=(7.5, 4.4), ylim=(-9, -4.4),
+    markers=False, size=(7.5, 4.4), ylim=(-9, -3.8),
 )
 
 # %% [markdown]
@@ -610,7 +610,7 @@ figures.curves(
 # %% [markdown]
 # ### Where it stops
 #
-# A log-likelihood that only rises, and stays below some bound, must level off. If the parameters come to rest as well, then the top of
+# A log-likelihood that only rises must level off, unless it can rise without limit (when it can, the failure lab shows). If the parameters come to rest as well, then the top of
 # the bound is where we stand. The slope of the bound is zero there; and since bound and log-likelihood have the same slope where they
 # touch, so is the slope of $\ell$. EM ends at a stationary point. After our 200 steps:
 
@@ -992,7 +992,7 @@ print("the cure is better by more than 0.2 nats per point:", cured.score(blobs) 
 # %%
 lost = torch.tensor([[-2.5, -1.0], [2.0, -1.5], [1000.0, 1000.0]]).double()
 broken, _ = fit_by_em(blobs, (weights, lost, covariances), steps=1)
-print(broken[1])
+print("Is the mean a number?", (~broken[1].isnan().any(1)).tolist())
 
 # %% [markdown]
 # The next E-step would spread that `nan` to every point. The library keeps such a component where it was, with weight zero, and says so (it counts
