@@ -684,10 +684,11 @@ print("K = 1 with a standard component: the same training, number by number")
 #
 # $$-\mathbb E[D]-R_{\text{coll}}=\log\sum_{k=1}^K\pi_k\,\mathcal N(x|\mu_k,\Sigma_k)\,e^{-\frac{s^2}2\mathrm{tr}\,\Sigma_k^{-1}}\;\xrightarrow{\;s\to0\;}\;\log\sum_{k=1}^K\pi_k\,\mathcal N(x|\mu_k,\Sigma_k). \tag{8.28}$$
 #
-# The ELBO becomes chapter 2's log-likelihood. Two small modules build this VAE:
+# The ELBO becomes chapter 2's log-likelihood. The decoder is `torch.nn.Identity`, the encoder is as short:
 
 # %%
 from gmvae_lib.likelihood import Gaussian
+
 
 class Copy(torch.nn.Module):
     """An encoder that returns the point itself, with standard deviation s."""
@@ -696,6 +697,10 @@ class Copy(torch.nn.Module):
     def forward(self, x):
         return x, torch.full_like(x, 2 * math.log(s))
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# As prior it gets a mixture that chapter 2's EM has not finished, so that the next step will still move something:
+
+# %%
 s = 1e-3
 gmm = GaussianMixture(3, max_iter=5, tol=0).fit(points)                  # stopped early, on purpose
 noise = Gaussian(sigma=s, min_sigma=s)
@@ -815,6 +820,7 @@ print("collapsed rate above the exact one by less than 0.1:", float(gap.mean()) 
 # %%
 from scipy.optimize import linear_sum_assignment
 
+
 def confusion(y, clusters):
     """Counts (10, 10): a row for each class; each cluster's column stands where its class does."""
     table = torch.zeros(10, 10)
@@ -831,7 +837,8 @@ def accuracy(y, clusters):
 # %%
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
-from sklearn.metrics import adjusted_rand_score as ari, normalized_mutual_info_score as nmi
+from sklearn.metrics import adjusted_rand_score as ari
+from sklearn.metrics import normalized_mutual_info_score as nmi
 
 pca = PCA(10, random_state=0).fit(digits.x)
 reduced, reduced_held_out = (torch.tensor(pca.transform(data.x)) for data in (digits, held_out))
