@@ -160,7 +160,7 @@ def natural_parameters(parameters, kind, factors=None):
 
 
 def features(chunk, kind):
-    """phi (F, n) of a chunk (D, n): products, then the point itself, then 1."""
+    """phi (F, n) of a chunk (D, n), one column a point: products, then the point itself, then 1. Eq. (2.30)."""
     dim, n = chunk.shape
     n_quadratic = {"full": dim * (dim + 1) // 2, "diag": dim, "spherical": 1, "tied": 0}[kind]
     phi = chunk.new_empty(n_quadratic + dim + 1, n)
@@ -231,9 +231,9 @@ def expectation(points, parameters, kind, reference, expand, factors=None):
     total = torch.zeros((), dtype=torch.float64, device=points.device)
     sums = None
     for chunk, phi, resp in log_joint(points, parameters, kind, expand, factors):
-        total += normalize(resp).sum()
+        total += normalize(resp).sum()  # from here on, resp holds responsibilities
         if expand:
-            part = resp @ phi.T
+            part = resp @ phi.T  # Eq. (2.32)
             part = (part[:, -1], part[:, -1 - len(chunk):-1],
                     chunk @ chunk.T if kind == "tied" else part[:, :-1 - len(chunk)])
         else:
@@ -277,7 +277,9 @@ def _unpack(products, dim):
 
 
 def maximization(statistics, kind, reg_covar=0.0, previous=None):
-    """The M-step: weights, means and covariances that maximize the bound. Eqs. (2.17), (2.24)–(2.28), (2.33).
+    """The M-step: weights, means and covariances that maximize the bound. Eqs. (2.17), (2.20), (2.24)–(2.28), (2.33).
+
+    With delta = mu_k - reference_k, the covariance is second / N_k - delta deltaᵀ: Eq. (2.33) for y = x - reference_k.
 
     A component without any data keeps its mean and covariance from `previous`, with weight 0, and a warning.
     """

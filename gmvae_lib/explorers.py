@@ -421,9 +421,9 @@ class EMExplorer(Panel):
         super().__init__([[with_box(self.iteration), self.back, self.on], [with_box(self.k), self.data, self.family],
                           [with_box(self.component), with_box(self.x1), with_box(self.x2)],
                           [self.another, self.reset]],
-                         "A widget: points coloured by responsibility, the outlines of a Gaussian mixture's components and "
-                         "the paths of their means, beside the log-likelihood after each step of EM. When the notebook "
-                         "runs, controls step through EM, choose K, family and data, and move the start.")
+                         "A widget: points coloured by responsibility, the outlines of a Gaussian mixture's components "
+                         "and the paths of their means, beside the log-likelihood after each step of EM. When the "
+                         "notebook runs, controls step through EM, choose K, family and data, and move the start.")
         for slider in (self.iteration, self.k, self.component, self.x1, self.x2):  # not the boxes: they follow
             slider.observe(self.refresh, "value")
         self._go(step)
@@ -613,6 +613,7 @@ class RateExplorer(Panel):
     distance, set the three rates of chapter 8."""
 
     NAMES = ("exact", "collapsed", "joint, γ = π")
+    SHOWN = slice(1000, 2201, 5)  # of the grid that the exact rate is integrated on
 
     def __init__(self, place=0.0, width=0.5, distance=4.0):
         layout, style_ = {"width": "26em"}, {"description_width": "9em"}
@@ -643,11 +644,11 @@ class RateExplorer(Panel):
         return rates, prior.responsibilities(mean, log_var)[0], log_p.exp(), log_q.exp(), share
 
     def _prepare_figure(self):
-        figure = Figure(figsize=(10.5, 4.4), layout="constrained")
+        figure = Figure(figsize=(9.6, 4.2), layout="constrained")
         with style():
             axes = figure.subplot_mosaic([["density", "rate"], ["share", "rate"]], height_ratios=(1.7, 1),
                                          width_ratios=(1.5, 1))
-            z = self.z.ravel()
+            z = self.z[self.SHOWN].ravel()
             self._prior, = axes["density"].plot(z, 0 * z, LINES[0], color=COLORS[0], label="prior p(z)")
             self._q, = axes["density"].plot(z, 0 * z, LINES[1], color=COLORS[1], label="encoder q(z)")
             axes["density"].set(xlim=(-6, 6), ylim=(0, 1), title="Prior and encoder", ylabel="density")
@@ -657,8 +658,6 @@ class RateExplorer(Panel):
             axes["share"].set(xlim=(-6, 6), ylim=(-0.05, 1.05), xlabel="z", ylabel="share of c = 2")
             axes["share"].legend(loc="upper left", fontsize=10)
             self._bars = axes["rate"].barh(range(3), [1] * 3, color=[COLORS[1], COLORS[2], COLORS[3]], height=0.6)
-            for bar, hatch in zip(self._bars, ("", "//", ".."), strict=True):
-                bar.set(hatch=hatch, edgecolor="white")
             self._values = [axes["rate"].text(0, i, "", va="center", ha="left", fontsize=12,
                                               bbox={"facecolor": "white", "edgecolor": "none", "pad": 1})
                             for i in range(3)]
@@ -672,7 +671,7 @@ class RateExplorer(Panel):
         """The picture, and what the encoder's place means for the rates, in words."""
         rates, gamma, prior, q, share = self.rates()
         for line, values in ((self._prior, prior), (self._q, q), (self._share, share)):
-            line.set_ydata(values)
+            line.set_ydata(values[self.SHOWN])
         self._gamma.set_ydata([float(gamma[1])] * 2)
         for bar, text, rate in zip(self._bars, self._values, rates, strict=True):
             bar.set_width(min(rate, 10))
