@@ -265,6 +265,16 @@ def strip(groups, title, xlabel, alt, size=(7.5, 3)):
 # Chapter 05: the variational autoencoder
 
 
+def curve_panels(x, panels, xlabel, ylabel, alt, size=(8.4, 3.4)):
+    """Lines over x side by side, each with an axis of its own: `panels` maps a title to values."""
+    figure, axes = subplots(1, len(panels), size=size)
+    with style():
+        for i, (axis, (title, values)) in enumerate(zip(axes, panels.items(), strict=True)):
+            axis.plot(array(x), array(values), color=COLORS[i % 10], linestyle=LINES[i % 4])
+            axis.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+    return Picture(figure, alt)
+
+
 def latent_plane(decode, image_shape, title, alt, extent=3.0, n=15, size=(6.6, 6.6)):
     """Images decoded from a regular n × n grid on the latent plane, each standing where its z is.
 
