@@ -9,7 +9,7 @@ import sys
 import pytest
 import torch
 
-from gmvae_lib import training
+from gmvae_lib import checkpoint, training
 from gmvae_lib.data import load
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.training import History, fit, load_checkpoint, save_checkpoint
@@ -155,7 +155,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(error, tmp_path, mo
     path, model = tmp_path / "model.safetensors", small()
     save_checkpoint(path, model, history=History([1.0]))
     before = path.read_bytes()
-    monkeypatch.setattr(*((training, "save_file") if error is full_disk else (training.os, "replace")), full_disk)
+    monkeypatch.setattr(*((checkpoint, "save_file") if error is full_disk else (checkpoint.os, "replace")), full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, small(1))
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
@@ -166,7 +166,7 @@ def test_a_disk_that_fills_up_costs_the_checkpoint_but_not_the_training(tmp_path
     fit(model, X, epochs=1, checkpoint=path)
     before = path.read_bytes()
     monkeypatch.setattr(training, "SAVE_EVERY", 0)
-    monkeypatch.setattr(training, "save_file", full_disk)
+    monkeypatch.setattr(checkpoint, "save_file", full_disk)
     with pytest.warns(RuntimeWarning, match="could not be written, an older one is kept .*No space left"):
         history = fit(model, X, epochs=3, checkpoint=path, resume=True)
     assert len(history) == 3 and path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
@@ -208,9 +208,9 @@ DAMAGE = {
     "text": lambda content, path: path.write_text("<html>404 Not Found</html>"),
     "pickled": lambda content, path: torch.save(small().state_dict(), path),
     "a folder": lambda content, path: (path.unlink(), path.mkdir()),
-    "another history": lambda content, path: training.save_file(
+    "another history": lambda content, path: checkpoint.save_file(
         {f"model.{k}": v for k, v in small().state_dict().items()}, path, {"history": '{"epochs": 3}'}),
-    "a broken history": lambda content, path: training.save_file(
+    "a broken history": lambda content, path: checkpoint.save_file(
         {f"model.{k}": v for k, v in small().state_dict().items()}, path, {"history": "{"}),
 }
 
@@ -307,7 +307,7 @@ def test_interrupting_twice_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def again(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_file", again)
+    monkeypatch.setattr(checkpoint, "save_file", again)
     with pytest.raises(KeyboardInterrupt):
         fit(small(), X, epochs=3, checkpoint=path, on_epoch=again)
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]

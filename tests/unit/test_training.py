@@ -10,7 +10,7 @@ import torch
 from torch.distributions import MultivariateNormal
 from torch.utils.data import DataLoader, TensorDataset
 
-from gmvae_lib import training
+from gmvae_lib import checkpoint, training
 from gmvae_lib.data import Dataset, load, random_affine
 from gmvae_lib.likelihood import Gaussian
 from gmvae_lib.prior import MixturePrior
@@ -386,7 +386,7 @@ def test_a_random_state_of_another_device_is_left_out(tmp_path):
     save_checkpoint(path, model)
     other = torch.Generator().manual_seed(3)
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    training.save_file(tensors | {"generator": torch.zeros(16, dtype=torch.uint8)}, path)
+    checkpoint.save_file(tensors | {"generator": torch.zeros(16, dtype=torch.uint8)}, path)
     before = other.get_state()
     load_checkpoint(path, model, generator=other)
     assert other.get_state().equal(before)
