@@ -675,7 +675,7 @@ class RateExplorer(Panel):
         self._gamma.set_ydata([float(gamma[1])] * 2)
         for bar, text, rate in zip(self._bars, self._values, rates, strict=True):
             bar.set_width(min(rate, 10))
-            text.set(text=f" {rate:.2f}", x=min(rate, 8.3) + 0.15)
+            text.set(text=f" {rate:.2f}", x=min(rate, 8.0) + 0.15)
         gap = rates[1] - rates[0]
         verdict = ("no γ fits all the places that the encoder reaches, and the collapsed rate charges for it"
                    if gap > 0.1 else "one γ fits all the places that the encoder reaches: collapsed is nearly exact")
