@@ -47,7 +47,7 @@ lint: $(TEST)
 	$(BIN)/codespell
 
 bench: $(TEST)
-	$(BIN)/python -m pytest tests/benchmarks -s $(ARGS)
+	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 checkpoints: $(TEST)
 	$(BIN)/python -m gmvae_lib.pretrained

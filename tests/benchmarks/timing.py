@@ -1,0 +1,22 @@
+"""Alternating repetitions, medians and tables."""
+
+import statistics
+import time
+
+
+def alternate(*functions, repeats=5):
+    """The median seconds of each function, the repetitions taken in turn so that a busy machine is busy for all."""
+    seconds = [[] for _ in functions]
+    for function in functions:  # the first call compiles, allocates and warms caches
+        function()
+    for _ in range(repeats):
+        for function, times in zip(functions, seconds, strict=True):
+            began = time.perf_counter()
+            function()
+            times.append(time.perf_counter() - began)
+    return [statistics.median(times) for times in seconds]
+
+
+def line(*cells):
+    """One row of a table; the first cell is wide."""
+    print(f"{cells[0]:<34}" + "".join(f"{cell:>13}" for cell in cells[1:]), flush=True)
