@@ -81,8 +81,7 @@ def toy_log_likelihood(x, z):                              # log p(x|z): x (2,),
 prior = Normal(torch.tensor(0.0, dtype=torch.float64), 1.0)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# For one point $x$, the integral of Eq. (5.1) on a grid; and, since it is an average of $p_\theta(x\mid z)$ over the
-# prior, the same from a million draws.
+# For one point $x$, the integral of Eq. (5.1) becomes a sum over the grid:
 
 # %%
 x = torch.tensor([0.1, 0.8], dtype=torch.float64)
@@ -91,6 +90,10 @@ step = grid[1] - grid[0]
 log_joint = toy_log_likelihood(x, grid) + prior.log_prob(grid)
 log_evidence = torch.logsumexp(log_joint + step.log(), 0)                 # log p(x), Eq. (5.1)
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The integral is an average of $p_\theta(x\mid z)$ over the prior, so a million draws must give the same:
+
+# %%
 torch.manual_seed(0)
 by_draws = toy_log_likelihood(x, prior.sample((1_000_000,))).exp().mean()
 assert torch.isclose(by_draws, log_evidence.exp(), rtol=0.01)
@@ -223,8 +226,8 @@ assert torch.allclose(log_normal(z, mean, log_var), Normal(mean, (0.5 * log_var)
 
 # %%
 mean, log_var = torch.tensor(0.5, requires_grad=True), torch.tensor(-1.0, requires_grad=True)
-draw = Normal(mean, (0.5 * log_var).exp()).sample()
-print("A plain draw carries a gradient:", draw.requires_grad)
+plain = Normal(mean, (0.5 * log_var).exp()).sample()
+print("A plain draw carries a gradient:", plain.requires_grad)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The way out is to separate the chance from the parameters. Draw $\varepsilon$ from a fixed distribution, then shift
@@ -234,7 +237,7 @@ print("A plain draw carries a gradient:", draw.requires_grad)
 #
 # where $\odot$ multiplies coordinate by coordinate. This $z$ has the distribution $q_\phi(z\mid x)$, and for a given
 # $\varepsilon$ it is a smooth function of $\mu$ and $\sigma$. The distribution that we average over no longer depends
-# on $\phi$, so the gradient may move inside the average:
+# on $\phi$, so the gradient may move inside the average (for $f$ as smooth as networks and log-likelihoods are):
 #
 # $$\nabla_\phi\,\mathbb E_{q_\phi}\big[f(z)\big]=\mathbb E_{\varepsilon}\big[\nabla_\phi f(\mu_\phi+\sigma_\phi\odot\varepsilon)\big]. \tag{5.8}$$
 #
@@ -286,6 +289,10 @@ assert torch.isclose(log_var.grad, log_var.exp(), rtol=0.01)
 def gaussian_rate(mean, log_var):
     return 0.5 * (mean.square() + log_var.exp() - 1 - log_var).sum(-1)               # Eq. (5.11)
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# Both halves and the whole, against the averages over many draws:
+
+# %%
 mean, log_var = torch.tensor([1.0, -0.5]), torch.tensor([-2.0, 0.3])
 z = draw(mean.expand(400_000, 2), log_var.expand(400_000, 2), torch.Generator().manual_seed(0))
 entropy = -log_normal(z, mean, log_var).mean()
@@ -301,12 +308,17 @@ assert torch.isclose(cross_entropy - entropy, gaussian_rate(mean, log_var), atol
 # coordinate.
 
 # %%
-sigma = torch.linspace(0.02, 2.5, 200)
 def rate_of(mean, sigma):
     return gaussian_rate(torch.full((len(sigma), 1), mean), 2 * sigma.log().unsqueeze(1))
 
 fine, coarse = rate_of(0.0, torch.tensor([0.01, 0.02]))
 assert torch.isclose(fine - coarse, torch.tensor(2.0).log(), atol=1e-3)              # one bit for half the width
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The rate over $\sigma$, for three means:
+
+# %%
+sigma = torch.linspace(0.02, 2.5, 200)
 figures.curves(
     sigma, {f"$\\mu = {mean:.0f}$": rate_of(mean, sigma) for mean in (0.0, 1.0, 2.0)},
     "The rate of one coordinate", "standard deviation $\\sigma$ of the encoder", "rate (nats)", markers=False,
@@ -338,6 +350,10 @@ from torch.nn.functional import softplus
 def bernoulli_log_prob(x, logits):
     return (x * logits - softplus(logits)).sum(-1)                                   # Eq. (5.12)
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# PyTorch's own Bernoulli agrees:
+
+# %%
 logits = 3 * torch.randn(50, 64)
 bits = torch.bernoulli(logits.sigmoid())
 theirs = torch.distributions.Bernoulli(logits=logits).log_prob(bits).sum(-1)
@@ -360,13 +376,17 @@ def binomial_log_prob(x, logits, n=16):
     log_choices = math.lgamma(n + 1) - torch.lgamma(x + 1) - torch.lgamma(n - x + 1)
     return (log_choices + x * logits - n * softplus(logits)).sum(-1)                 # Eq. (5.13)
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# Over all values that a pixel can take, the probabilities sum to one, whatever the logit:
+
+# %%
 counts = torch.arange(17.0).unsqueeze(1)                                             # all that one pixel can be
 for a in (-3.0, 0.0, 2.0):
     assert torch.isclose(binomial_log_prob(counts, torch.tensor([a])).exp().sum(), torch.tensor(1.0), atol=1e-5)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# These sums to one are what makes a formula a likelihood. Here are three of the distributions. A binomial with a
-# middling mean is a hump of fixed width: keep that in mind for the comparison with baselines.
+# Sums to one are what makes a formula a likelihood. Here are three of the distributions. A binomial with a middling
+# mean is a hump of fixed width: keep that in mind for the comparison with baselines.
 
 # %%
 shapes = {f"$\\rho = {rho}$": binomial_log_prob(counts, torch.logit(torch.tensor([rho]))).exp()
@@ -397,6 +417,10 @@ def gaussian_log_prob(x, x_hat, sigma):
     squared_error = (x - x_hat).square().sum(-1)
     return -squared_error / (2 * sigma**2) - x.shape[-1] * (sigma.log() + 0.5 * log_2pi)          # Eq. (5.14)
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# No other $\sigma$ makes the data likelier than that of Eq. (5.15):
+
+# %%
 x, x_hat = torch.randn(2, 200, 10)
 best = (x - x_hat).square().mean().sqrt()                                            # Eq. (5.15)
 rivals = torch.linspace(0.5, 3, 100)
@@ -479,7 +503,7 @@ def train_plain(parts, encoder, decoder, x, epochs, lr=2e-3, seed=0):
     return torch.stack(history)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# That is the whole VAE. We train one with $d=2$ for 60 epochs, and look at both terms:
+# That is the whole VAE. We train one with $d=2$ for 60 epochs.
 
 # %%
 encoder, decoder = networks(d=2)
@@ -487,6 +511,10 @@ history = train_plain(elbo_parts, encoder, decoder, train.x, epochs=60)
 assert history[-1].sum() < history[0].sum() - 200           # the bound has risen by more than 200 nats an image
 assert history[-1, 1] > 4 > 1 > history[4, 1]               # and the rate has grown from next to nothing
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# Both terms, epoch by epoch:
+
+# %%
 figures.curve_panels(
     range(1, 61), {"distortion": history[:, 0], "rate": history[:, 1]}, "epoch", "nats per image",
     alt="Two curves over 60 epochs, side by side. The distortion falls, rests on a plateau, and falls again; the rate "
@@ -514,6 +542,10 @@ def as_library(encoder, decoder):
         theirs.load_state_dict(dict(zip(theirs.state_dict(), ours.state_dict().values())))
     return model
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# Distortion and rate of every image:
+
+# %%
 encoder, decoder = networks(d=2)
 model = as_library(encoder, decoder)
 distortion, rate = elbo_parts(train.x, encoder, decoder, torch.Generator().manual_seed(1))
@@ -602,6 +634,10 @@ figures.images(
 def sampled(model, noise=False):
     return model.sample(12, noise=noise, generator=torch.Generator().manual_seed(4))
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# Twelve of each:
+
+# %%
 figures.images(
     torch.cat([sampled(flat), sampled(deep), sampled(deep, noise=True)]), test.image_shape,
     "Images drawn from the prior", columns=12, row_labels=["d = 2, means", "d = 8, means", "d = 8, draws"],
@@ -623,6 +659,11 @@ with torch.no_grad():
     codes, log_var = flat.encode(test.x)
 same = torch.cdist(codes, codes).fill_diagonal_(math.inf).argmin(1)
 assert (test.y[same] == test.y).float().mean() > 0.6       # the nearest neighbour is mostly the same digit
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# On the map:
+
+# %%
 figures.scatter(
     codes, test.y, "Held-out digits on the latent plane", xlabel="$z_1$", ylabel="$z_2$", size=(6.6, 5), legend="digit",
     alt="A scatter of encoded held-out digits over the latent plane, with a marker for each digit. Most digits form "
@@ -643,6 +684,11 @@ for a, b in ((4, 3), (3, 6)):
     with torch.no_grad():
         walk = deep.decode(torch.lerp(deep.encode(first)[0], deep.encode(last)[0], share))
     rows += [torch.lerp(first, last, share), walk]
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# From left to right, in twelve steps:
+
+# %%
 figures.images(
     torch.cat(rows), test.image_shape, "From a 4 to a 3, and from a 3 to a 6, two ways each", columns=12,
     row_labels=["pixels mixed", "latent walk"] * 2,
@@ -789,6 +835,11 @@ bounds = {f"d = {d}": [-float(log_likelihood(model, test.x, n_samples=size).mean
           for d, model in ((2, flat), (8, deep))}
 assert all(b < a + 0.5 for values in bounds.values() for a, b in zip(values, values[1:]))
 assert bounds["d = 8"][-1] < scores["histograms"][0] - 3
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# For one model with $d=2$ and one with $d=8$:
+
+# %%
 figures.curves(
     sizes, bounds, "The bound tightens with the number of draws", "draws $S$", "$-\\mathcal{L}_S$ (nats per image)",
     log_x=True,
@@ -888,6 +939,11 @@ linear = VAE(Encoder(10, 2, hidden=()), Decoder(2, 10, hidden=()), Gaussian())
 settings = {"batch_size": len(train), "device": "cpu"}
 coarse = fit(linear, pca_data, epochs=500, lr=2e-2, **settings)
 fine = fit(linear, pca_data, epochs=200, lr=2e-3, **settings)
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The bound that it reaches, averaged over 200 draws for each point, and the noise that it has learnt:
+
+# %%
 with torch.no_grad():
     reached = torch.stack([linear.elbo(pca_data).value.mean() for _ in range(200)]).mean()
 print("The bound ends within 0.1 % of the maximum likelihood:", bool((maximum - reached) / maximum.abs() < 1e-3))
@@ -901,6 +957,11 @@ assert torch.isclose(linear.likelihood.sigma.double(), sigma2.sqrt(), rtol=0.01)
 plane = torch.linalg.qr(linear.decoder.mlp.layers[0].weight.detach().double()).Q
 cosines = torch.linalg.svdvals(plane.T @ vectors[:, :2])
 assert (cosines > 0.999).all()
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The whole training, beside the closed form:
+
+# %%
 loss = [a + b for run in (coarse, fine) for a, b in zip(run.distortion, run.rate)]
 figures.curves(
     range(len(loss)), {"−ELBO of the linear VAE": loss, "−log p(x), pPCA's best": [-maximum] * len(loss)},
@@ -986,6 +1047,10 @@ def reported(parts, encoder, decoder, draws=20):
     generator = torch.Generator().manual_seed(0)
     return torch.stack([sum(parts(test.x, encoder, decoder, generator)).mean() for _ in range(draws)]).mean()
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The two trainings:
+
+# %%
 claims, trained = {}, {}
 for name, parts in (("sound", elbo_parts), ("broken", squared_sigma_parts)):
     trained[name] = networks(d=8)
@@ -1071,6 +1136,11 @@ rho = torch.linspace(0.01, 0.99, 98, dtype=torch.float64)                       
 total = (2 * rho - 1) / torch.logit(rho)                                             # Eq. (5.23)
 grey = torch.linspace(0, 1, 10_001, dtype=torch.float64).unsqueeze(1)
 assert torch.allclose(torch.trapezoid(rho**grey * (1 - rho) ** (1 - grey), grey, dim=0), total, rtol=1e-4)
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# For every $\rho$:
+
+# %%
 figures.curves(
     rho, {"all grey values": total}, "What a Bernoulli adds up to on grey pixels", "$\\rho$",
     "integral over $x$ from 0 to 1", markers=False,
