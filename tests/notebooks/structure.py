@@ -98,6 +98,10 @@ def check_code_cells(page):
             yield f"code cell {number} has {length} lines, more than 25"
         if length == 0:
             yield f"code cell {number} is empty"
+    for number, cell in enumerate(page.code, 1):
+        widest = max(map(len, cell.source.splitlines()), default=0)
+        if widest > 100:  # about as many columns as JupyterLab shows
+            yield f"code cell {number} has a line of {widest} characters, more than 100"
     kinds = ["code", *(cell.cell_type for cell in page.notebook.cells)]
     number = 0
     for before, kind in zip(kinds, kinds[1:]):

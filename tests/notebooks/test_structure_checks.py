@@ -51,6 +51,7 @@ def test_a_good_notebook_passes_every_check(tmp_path):
         ("headings", "two headings", [prose("# A\n## B\n## B")]),
         ("code_cells", "median", [prose("x"), code("\n".join("abcdefg"))]),
         ("code_cells", "more than 25", [prose("x"), code("a\n" * 26)]),
+        ("code_cells", "a line of 101 characters", [prose("x"), code("a" * 101)]),
         ("code_cells", "is empty", [prose("x"), code("\n")]),
         ("code_cells", "no prose before code cell 1", [code()]),
         ("code_cells", "no prose before code cell 2", [prose("x"), code(), code()]),
