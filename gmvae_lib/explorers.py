@@ -397,6 +397,7 @@ class EMExplorer(Panel):
     TOYS = ("cigars", "blobs", "unequal", "rings", "moons")
     FAMILIES = ("full", "diag", "spherical", "tied")
     MOST = 8  # components
+    GRID = 0.25  # of the start's sliders: exact in binary, or the browser would round what it is shown and send it back
     POINTS, STEPS, TOL = 300, 50, 1e-4  # points, steps at most, and the rise (nats per point) that ends a run
 
     def __init__(self, data="cigars", n_components=3, covariance_type="full", seed=0, means=None, step=0):
@@ -410,7 +411,7 @@ class EMExplorer(Panel):
         self.family = widgets.Dropdown(options=self.FAMILIES, value=covariance_type, description="covariance",
                                        layout=narrow)
         self.component = widgets.IntSlider(1, 1, self.MOST, description="mean no.", readout=False, layout=wide)
-        self.x1, self.x2 = (widgets.FloatSlider(0, min=-8, max=8, step=0.1, description=f"start x{i}",
+        self.x1, self.x2 = (widgets.FloatSlider(0, min=-8, max=8, step=self.GRID, description=f"start x{i}",
                                                 readout=False, layout={"width": "17em"}) for i in (1, 2))
         self.seed, self._given, self._runs, self._last = seed, means, {}, {}
         self.back.on_click(lambda _: self._go(self.iteration.value - 1))
@@ -486,15 +487,20 @@ class EMExplorer(Panel):
             said = f"Start number {self.seed + 1} for K = {self.k.value} on {self.data.value}. "
         elif changed & {"x1", "x2"} and "component" not in changed:
             self._start = self._start.clone()
-            self._start[self.component.value - 1] = torch.tensor([self.x1.value, self.x2.value], dtype=torch.float64)
-            place = f"({_signed(self.x1.value, 1)}, {_signed(self.x2.value, 1)})"
+            mean = self._start[self.component.value - 1]
+            for i, name in enumerate(("x1", "x2")):
+                if name in changed:
+                    mean[i] = now[name]
+            place = f"({_signed(float(mean[0]), 2)}, {_signed(float(mean[1]), 2)})"
             said = f"Component {self.component.value} now starts at {place}. "
         elif "component" in changed:
-            said = f"The sliders now move the start of component {self.component.value}, the filled circle. "
+            said = (f"The sliders now move the start of component {self.component.value}, the one with the "
+                    "yellow ring. ")
         if "family" in changed and self._last:
             said += f"The covariances are now {self.family.value}. "
         self.component.value = min(self.component.value, self.k.value)
-        self.x1.value, self.x2.value = (round(v, 1) for v in self._start[self.component.value - 1].tolist())
+        mean = self._start[self.component.value - 1]
+        self.x1.value, self.x2.value = (min(max(self.GRID * round(v / self.GRID), -8), 8) for v in mean.tolist())
         if changed - {"component"}:
             self._run = self._find_run()
             self.iteration.value = 0
@@ -559,6 +565,8 @@ class EMExplorer(Panel):
                 self._names[k].set_position(now.means[k].tolist())
                 chosen = k == self.component.value - 1  # whose start the sliders move
                 self._paths[k].set(markersize=12 if chosen else 8, markerfacecolor=COLORS[4] if chosen else "white")
+                self._names[k].get_bbox_patch().set(edgecolor=COLORS[4] if chosen else "black",
+                                                    linewidth=3.5 if chosen else 1)
         shown = [max(value, self._lowest) for value in history]
         self._whole.set_data(range(len(shown)), shown)
         self._done.set_data(range(t + 1), shown[:t + 1])

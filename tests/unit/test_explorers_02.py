@@ -79,16 +79,27 @@ def test_every_choice_can_be_drawn(panel, data, family):
 
 def test_a_moved_start_is_a_new_run_from_there(panel):
     panel.iteration.value = 4
+    before = panel.image.value
     panel.component.value = 2
+    assert panel.image.value != before, "the chosen component is marked"
     assert (panel.x1.value, panel.x2.value) == (0.0, -2.0)
     assert panel.iteration.value == 4, "to choose a component changes nothing yet"
     panel.x2.value = -2.5
     assert panel._run[0][0].means[1].tolist() == [0.0, -2.5]
     assert panel.iteration.value == 0
-    assert "Component 2 now starts at (0.0, −2.5)" in caption(panel)
+    assert "Component 2 now starts at (0.00, −2.50)" in caption(panel)
     panel.reset.click()
     assert panel._run[0][0].means.tolist() == [[float(v) for v in row] for row in ARCH]
     assert panel.x2.value == -2.0
+
+
+def test_moving_one_coordinate_leaves_the_other_exact_though_its_slider_shows_it_rounded(panel):
+    panel.another.click()
+    before = panel._start[0].clone()
+    assert panel.x2.value != float(before[1])
+    assert panel.x2.value == pytest.approx(float(before[1]), abs=0.126)
+    panel.x1.value = 1.25
+    assert panel._start[0].tolist() == [1.25, float(before[1])]
 
 
 def test_fewer_components_bring_the_chosen_one_along(panel):
