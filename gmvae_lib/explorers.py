@@ -204,9 +204,11 @@ class LatentExplorer(Panel):
             artist.set_data(pixels.reshape(self.data.image_shape).numpy())
         around = self.data.y[distances.topk(15, largest=False).indices]
         majority = int(around.mode().values)
-        caption = (f"At z = ({z[0]:.1f}, {z[1]:.1f}) the nearest encoded image is a {int(self.data.y[nearest])}, "
-                   f"{float(distances[nearest]):.2f} away; of the 15 nearest, {int((around == majority).sum())} are "
-                   f"a {majority}.")
+        label = int(self.data.y[nearest])
+        caption = (f"At z = ({z[0]:.1f}, {z[1]:.1f}) the nearest encoded image shows "
+                   f"{'an' if label == 8 else 'a'} {label}, "
+                   f"{float(distances[nearest]):.2f} away; of the 15 nearest, {int((around == majority).sum())} show "
+                   f"{'an' if majority == 8 else 'a'} {majority}.")
         if float(distances[nearest]) > 0.5:
             caption += " No image was encoded here: the decoder makes this one up."
         if self._previous is not None:
@@ -271,8 +273,8 @@ class GMVAEExplorer(Panel):
         self._prepare_figure()
         super().__init__([[with_box(self.k), with_box(self.beta)]],
                          "A widget: a mixture-prior VAE of handwritten digits. Sliders set the number of components K "
-                         "and the rate's weight beta; a map of the latent space, samples of each component, and held-out "
-                         "digits with their reconstructions follow when the notebook runs.")
+                         "and the rate's weight beta; a map of the latent space, samples of each component, and "
+                         "held-out digits with their reconstructions follow when the notebook runs.")
 
     def prior(self, n_components, beta):
         """The mixture prior for K components at this beta, by EM from the stored partition."""

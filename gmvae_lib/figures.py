@@ -429,7 +429,7 @@ def course_map(size=(11, 6)):
                                   arrowprops={"arrowstyle": "->", "linewidth": 1.5})
         axes.set(xlim=(-0.5, 4.5), ylim=(-4.5, 1.1), title="Filled: ready to read. Dashed: still to come.")
         axes.set_axis_off()
-    alt = ("The map of the course: Start here leads to part I, mixtures and EM, chapters 1 to 3; part II, from EM to the "
-           "VAE, chapters 4 to 6; part III, the mixture prior, chapters 7 to 11; and part IV, beyond, chapters 12 and 13 "
-           "and the appendix. Chapters 0, 2, 5 and 8 are ready to read.")
+    alt = ("The map of the course: Start here leads to part I, mixtures and EM, chapters 1 to 3; part II, from EM to "
+           "the VAE, chapters 4 to 6; part III, the mixture prior, chapters 7 to 11; and part IV, beyond, chapters 12 and "
+           "13 and the appendix. Chapters 0, 2, 5 and 8 are ready to read.")
     return Picture(figure, alt)

@@ -171,7 +171,8 @@ import torch
 from gmvae_lib.data import pick_device
 
 print(f"Python {platform.python_version()}, PyTorch {torch.__version__}: fine.")
-print(f"Networks run on: {pick_device()}. Mixtures, in double precision, on: {pick_device(float64=True)}.")
+print(f"Networks run on: {pick_device()}.")
+print(f"Mixtures, which need double precision, on: {pick_device(float64=True)}.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # If an import failed instead, the notebook runs outside the course's environment: close it and start JupyterLab with
