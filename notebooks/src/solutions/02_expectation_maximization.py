@@ -67,7 +67,7 @@ check("2.3", update_variances)
 
 # %%
 def tied_step(x, weights, means, covariance):
-    gaussians = torch.distributions.MultivariateNormal(means, covariance)  # one for each row of means
+    gaussians = torch.distributions.MultivariateNormal(means, covariance)  # one for each mean
     resp = responsibilities(weights, gaussians.log_prob(x[:, None]))
     means = update_means(x, resp)
     deltas = x[:, None] - means
