@@ -729,6 +729,17 @@ scores = {d: [held_out(model).mean()] + [held_out(trained_vae(d, seed)).mean() f
           for d, model in ((2, flat), (8, deep))}
 assert max(scores[8]) < min(scores[2]) - 20                # eight dimensions beat two, by far more than the spread
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# And the images: another 360 would have another mean. Its standard error is the images' spread over $\sqrt{360}$:
+
+# %%
+with torch.no_grad():
+    each = -deep.elbo(test.x).value
+assert 0.8 < each.std() / math.sqrt(360) < 2               # about one nat
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# So a difference of a nat or two between two models means nothing here, and one of ten means a great deal.
+
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Baselines in the same unit
 #
@@ -778,9 +789,9 @@ assert all(abs(score - 151) < 8 for score in scores[2]) and all(abs(score - 104)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # Read it honestly. The mean image is *worse than knowing nothing*: a Binomial with a middling mean expects middling
 # greys, and ink is mostly 0 or 16. The histograms know that, and with no idea of a digit they beat the
-# two-dimensional VAE by 40 nats and nearly catch the other. What the VAE adds to the mean image, about 100 or 150
-# nats, is all due to $z$: the Binomial's narrow hump is only right once the decoder knows *which* digit it is
-# drawing, and how. And the two draw very different pictures:
+# two-dimensional VAE by 40 nats and come within a few nats of the other, which is hardly more than the uncertainties
+# above. What the VAE adds to the mean image, about 100 or 150 nats, is all due to $z$: the Binomial's narrow hump is
+# only right once the decoder knows *which* digit it is drawing, and how. And the two draw very different pictures:
 
 # %%
 drawn = torch.distributions.Categorical(logits=histograms).sample((12,)).float()
@@ -827,7 +838,7 @@ assert torch.allclose(importance_bound(deep, some, 50), log_likelihood(deep, som
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # On held-out images, the bound rises by several nats as $S$ grows. For $d=8$ this puts the model clearly below the
-# histograms: part of what it seemed to lack was only the looseness of the ELBO.
+# histograms, by several standard errors: part of what it seemed to lack was only the looseness of the ELBO.
 
 # %%
 sizes = (1, 3, 10, 30, 100, 300)
@@ -970,9 +981,11 @@ figures.curves(
         "probabilistic PCA in closed form.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# So the machine is sound: where the answer is known, it finds it. (Since Eq. (5.20) holds up to a rotation while the
-# encoder wants independent coordinates, the VAE even settles on the principal axes themselves, as Lucas and coauthors
-# show.) What remains is the network's freedom, and what one can do wrong with it.
+# So the machine is sound: where the answer is known, it finds it. (Eq. (5.20) holds up to a rotation of $z$. The
+# encoder, with its independent coordinates, prefers the rotation that makes the columns of $W$ orthogonal, that is,
+# the principal axes themselves, as Lucas and coauthors show; our two leading eigenvalues are so close that it gains
+# little by it, and may not get there in these steps.) What remains is the network's freedom, and what one can do
+# wrong with it.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Failure lab
