@@ -1,0 +1,16 @@
+"""The widgets. A `Panel` is a picture that follows its controls; each chapter's panel says what to draw.
+
+Before a cell is run, and where there is no kernel, readers see the panel's static picture; run, it becomes live.
+Pictures go to a `widgets.Image`, which nbval and static viewers tolerate; errors are shown in the panel.
+"""
+
+from gmvae_lib.explorers.chapter_00 import GMVAEExplorer
+from gmvae_lib.explorers.chapter_02 import EMExplorer
+from gmvae_lib.explorers.chapter_05 import LatentExplorer, quick_vae
+from gmvae_lib.explorers.chapter_08 import RateExplorer, quick_gmvae
+from gmvae_lib.explorers.panel import Panel, with_box
+
+__all__ = [
+    "Panel", "with_box", "GMVAEExplorer", "EMExplorer", "quick_vae", "LatentExplorer", "quick_gmvae",
+    "RateExplorer",
+]

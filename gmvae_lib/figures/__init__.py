@@ -1,0 +1,24 @@
+"""Every picture of the course. Each function returns a `Picture`: a matplotlib figure and what it shows, in words."""
+
+from gmvae_lib.figures.course import PARTS, READY, course_map
+from gmvae_lib.figures.latent import clusters, discriminant_plane, latent_plane
+from gmvae_lib.figures.mixtures import (
+    blend,
+    draw_outlines,
+    draw_soft_points,
+    ellipse,
+    em_stages,
+    full_covariances,
+    jensen,
+    mixture_panels,
+    shares,
+)
+from gmvae_lib.figures.picture import COLORS, LINES, MARKERS, STYLE, Blitted, Picture, array, style, subplots
+from gmvae_lib.figures.plots import counts, curve_panels, curves, heatmaps, images, scatter, strip, table
+
+__all__ = [
+    "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "style", "subplots", "array", "ellipse",
+    "full_covariances", "blend", "draw_soft_points", "draw_outlines", "mixture_panels", "shares", "em_stages",
+    "jensen", "curves", "curve_panels", "images", "scatter", "strip", "heatmaps", "counts", "table",
+    "latent_plane", "discriminant_plane", "clusters", "PARTS", "READY", "course_map",
+]
