@@ -43,7 +43,7 @@ class StandardNormal(nn.Module):
         return sample_diag(self._zeros.expand(n, -1), self._zeros, generator)
 
     def rate(self, mean, log_var, **_):
-        """KL(q ‖ p) in closed form, (N,). Eq. (5.11)."""
+        """KL(q ‖ p) in closed form, (N,). Eq. (5.11). It needs none of the mixture's options, and ignores them."""
         return kl_standard(mean, log_var)
 
     def responsibilities(self, mean, log_var):
@@ -57,7 +57,10 @@ class MixturePrior(nn.Module):
     Arguments:
         covariance_type: "diag" or "full".
         min_var: a floor for every variance.
-        spread: standard deviation of the starting means around zero.
+        spread: standard deviation of the starting means around zero, drawn with `seed`.
+    Parameters: `logits` (K,), whose softmax is pi; `means` (K, d); and `log_scale` (K, d), the logarithms of the
+    standard deviations of diagonal components, or of the diagonals of the full ones' Cholesky factors, whose entries
+    below the diagonal are in `lower` (K, d, d).
     Sources: Jiang et al. (2017), VaDE, for the responsibilities form of the rate; Hershey & Olsen (2007) for the
     collapsed one.
     """
@@ -84,7 +87,8 @@ class MixturePrior(nn.Module):
 
     @property
     def log_var(self):
-        """Log-variances (K, d) of diagonal components, kept above log(min_var)."""
+        """Log-variances (K, d) of diagonal components, kept above log(min_var). For full ones: twice the logarithms
+        of the Cholesky factors' diagonals."""
         return floored(2 * self.log_scale, math.log(self.min_var))
 
     @property
@@ -166,7 +170,7 @@ class MixturePrior(nn.Module):
         for r, center in zip(resp, reference, strict=True):
             y = mean - center
             first.append(r @ y)
-            second.append((r @ var).diag() + y.T @ (r.unsqueeze(1) * y))
+            second.append((r @ var).diag() + y.T @ (r.unsqueeze(1) * y))  # Eq. (8.24)'s sum, about the old mean
         second = torch.stack(second)
         if self.covariance_type == "diag":
             second = second.diagonal(dim1=1, dim2=2)
@@ -188,7 +192,7 @@ class MixturePrior(nn.Module):
                              f"{self.n_components} components ({self.covariance_type!r}) in {self.latent_dim} "
                              "dimensions.")
         weights, means, covariances = given
-        self.logits.copy_(weights.clamp_min(1e-30).log())
+        self.logits.copy_(weights.clamp_min(1e-30).log())  # a weight of 0 has no logit
         self.means.copy_(means)
         if self.covariance_type == "diag":
             self.log_scale.copy_(0.5 * covariances.clamp_min(self.min_var).log())

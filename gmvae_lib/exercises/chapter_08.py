@@ -177,6 +177,10 @@ EXERCISES = {
                 lambda kl, w, r: (r * kl + torch.xlogy(r, r)).sum(1) + torch.tensor(float(len(w))).log(),
             "the sign of the entropy of gamma is wrong: the term is + sum_k gamma_k log gamma_k.":
                 lambda kl, w, r: (r * (kl - w.log()) - torch.xlogy(r, r)).sum(1),
+            "you forgot the entropy of gamma: sum_k gamma_k log gamma_k belongs to the price of the choice.":
+                lambda kl, w, r: (r * (kl - w.log())).sum(1),
+            "the sign of KL(gamma || pi) is wrong: it has the logarithm of gamma over pi.":
+                lambda kl, w, r: (r * (kl + w.log()) - torch.xlogy(r, r)).sum(1),
             "you summed over the images (dim 0): the sum is over components.":
                 lambda kl, w, r: (r * (kl - w.log()) + torch.xlogy(r, r)).sum(0),
         },
@@ -198,6 +202,13 @@ EXERCISES = {
             "the log-determinant must stand inside the bracket, once: it is halved with the rest.":
                 lambda m, v, u, s: _kl(v.exp(), m - u, s, torch.linalg.inv(s) @ torch.diag(v.exp()), log_det=2.0),
             "the factor 1/2 in front is missing.": lambda m, v, u, s: 2 * kl_full(m, v, u, s),
+            "you divided by the diagonal of Sigma: the diagonal of Sigma^-1 is another thing, invert the whole matrix.":
+                lambda m, v, u, s: _kl(v.exp(), m - u, s, torch.diag(v.exp() / s.diagonal())),
+            "the distance is measured with Sigma^-1: you multiplied by Sigma.":
+                lambda m, v, u, s: kl_full(m, v, u, s)
+                + 0.5 * (m - u) @ (s @ (m - u) - torch.linalg.solve(s, m - u)),
+            "the sign of the encoder's log-determinant is wrong: it is - sum_i log sigma_i^2.":
+                lambda m, v, u, s: kl_full(m, v, u, s) + v.sum(),
         },
         hint="Compare with torch.distributions.kl_divergence of two MultivariateNormal, term by term.",
     ),
@@ -214,6 +225,10 @@ EXERCISES = {
                 lambda m, v, r: _m_step(m, v.exp(), r, torch.full_like(r.sum(0), len(m))),
             "the scatter must be taken about each component's own new mean, not about the mean of all points.":
                 _global_center,
+            "this is the second moment: subtract the mean before you square.":
+                lambda m, v, r: (*m_step(m, v, r)[:2], r.T @ (m.square() + v.exp()) / r.sum(0)[:, None]),
+            "you averaged the points' own variances over all points: each counts with its responsibility.":
+                lambda m, v, r: _m_step(m, v.exp().mean(0).expand_as(v), r),
             "you returned standard deviations: variances were asked for.":
                 lambda m, v, r: (*m_step(m, v, r)[:2], m_step(m, v, r)[2].sqrt()),
             "the weights are N_k / N: yours are the counts N_k.":
@@ -231,6 +246,10 @@ EXERCISES = {
             "you left the weights out of p(c|z).": _gap_without_weights,
             "you used log pi_k + log N(z | mu_k) as it is: p(c|z) must be normalized over the components.":
                 _gap_unnormalized,
+            "0 log 0 is 0, but resp.log() makes it NaN: use torch.xlogy.":
+                lambda r, z, w, m, v: (r * (r.log() - _log_posterior(z, w, m, v))).sum(1).mean(),
+            "you averaged over the components too: a KL is a sum over them.":
+                lambda r, z, w, m, v: gap(r, z, w, m, v) / len(r),
             "you summed over the draws: an expectation is their mean.":
                 lambda r, z, w, m, v: len(z) * gap(r, z, w, m, v),
         },

@@ -35,8 +35,8 @@ figures.clusters(
 # - get chapter 5 back with one component, and chapter 2 back with a decoder that does nothing;
 # - cluster handwritten digits without labels, and report honestly how well that went.
 #
-# **You need** EM ([chapter 2](02_expectation_maximization.ipynb)) and the VAE with its evidence lower bound, the ELBO
-# ([chapter 5](05_variational_autoencoder.ipynb)).
+# **You need** expectation–maximization, EM ([chapter 2](02_expectation_maximization.ipynb)), and the variational autoencoder,
+# VAE, with its evidence lower bound, the ELBO ([chapter 5](05_variational_autoencoder.ipynb)).
 # **Time:** about 90 minutes, exercises apart. All cells together run in less than a minute.
 #
 # What the two chapters built we may import. (The first cell asked for a single thread: it is enough for networks this small, and
@@ -104,7 +104,8 @@ print("the mixture saves more than one nat an image:", rate_normal - rate_mixtur
 # ## The model
 #
 # We think of an image as made in three steps: choose a component $c$, choose a place $z$ in that component, paint $x$ from it.
-# With weights $\pi_k$, means $\mu_k\in\mathbb R^d$, covariances $\Sigma_k$, and the decoder $p_\theta(x|z)$ of chapter 5,
+# With $K$ components of weights $\pi_k$, means $\mu_k\in\mathbb R^d$ and covariances $\Sigma_k$ in a latent space of $d$ dimensions, and with
+# the decoder $p_\theta(x|z)$ of chapter 5,
 #
 # $$p(x,z,c)=\pi_c\;\mathcal N(z|\mu_c,\Sigma_c)\;p_\theta(x|z). \tag{8.2}$$
 #
@@ -279,7 +280,7 @@ def component_kl(mean, log_var_q, means, log_var):
     return 0.5 * (log_var - s + distance / log_var.exp() - 1).sum(-1)           # Eq. (8.12)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# For a full covariance we never form an inverse. With the Cholesky factor $\Sigma=LL^\top$ of chapter 2 and $W=L^{-1}$, we have $\Sigma^{-1}=W^\top W$: the
+# A full covariance itself is never inverted. With chapter 2's Cholesky factor, now called $L$, $\Sigma=LL^\top$, and $W=L^{-1}$, we have $\Sigma^{-1}=W^\top W$: the
 # distance is the squared length of $W(m-\mu)$, the trace is $\sum_{ij}W_{ij}^2\sigma_j^2$, and $\log|\Sigma|=2\sum_i\log L_{ii}$.
 
 # %%
@@ -408,7 +409,8 @@ collapsed = rate_collapsed(kl, weights)
 assert (exact <= collapsed).all() and (collapsed <= joint).all()               # Eq. (8.18)
 assert (collapsed <= (kl - weights.log()).amin(1)).all()                       # Eq. (8.20)
 print("encoder         exact  collapsed  joint (nats)")
-for name, *row in zip(("on a component", "between two", "wide", "far away"), exact, collapsed, joint):
+names = "on a component", "between two", "wide", "far away"
+for name, *row in zip(names, exact, collapsed, joint):
     print(f"{name:15}", "     ".join(f"{float(value):5.2f}" for value in row))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -439,12 +441,12 @@ def three_rates(place, apart):
 distances = torch.linspace(0, 5, 26).tolist()
 on = torch.stack([three_rates(-apart / 2, apart) for apart in distances], 1)
 names = ("exact", "collapsed", "joint, no opinion (γ = π)")
-figures.curves(distances, dict(zip(names, on)), "On a component: the collapsed rate is nearly exact",
+figures.curves(distances, dict(zip(names, on)),
+               "On a component: the collapsed rate is nearly exact",
                "distance between the components", "rate (nats)",
-               "Three rates of an encoder on a component, against the distance of the two "
-               "components. All start together. The exact and the collapsed rate stay close to "
-               "each other and level off at log 2 above their start, while the joint rate without "
-               "an opinion grows without end.")
+               "Three curves over distance that start together. The exact and the collapsed rate "
+               "stay close and level off at log 2 above their start; the joint rate without an "
+               "opinion grows without end.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The exact rate rises by $\log2$, one bit, the price of naming one of two components. The collapsed rate follows it closely at every distance. And halfway?
@@ -487,7 +489,7 @@ explorers.RateExplorer()
 # $$\sum_{n=1}^NR_{\gamma_n}=\text{const}-\sum_{n=1}^N\sum_{k=1}^K\gamma_{nk}\Big(\log\pi_k+\mathbb E_{q_n(z)}\big[\log\mathcal N(z|\mu_k,\Sigma_k)\big]\Big). \tag{8.21}$$
 #
 # That is the expected complete-data log-likelihood that chapter 2's M-step maximizes, with one change: where a point $x_n$ stood, there is now an average over the Gaussian
-# $q_n$. Let $N_k=\sum_n\gamma_{nk}$ be the share, in images, that component $k$ claims.
+# $q_n$. Let $N_k=\sum_n\gamma_{nk}>0$ be the number of images that component $k$ claims.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Weights and means
@@ -504,12 +506,12 @@ explorers.RateExplorer()
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Covariances
-# By Eq. (8.9), all that Eq. (8.21) says about $\Sigma_k$ is, with the precision matrix $\Lambda=\Sigma_k^{-1}$ and using $(m-\mu)^\top\Lambda(m-\mu)=\mathrm{tr}\big(\Lambda(m-\mu)(m-\mu)^\top\big)$,
+# By Eq. (8.10), all that Eq. (8.21) says about $\Sigma_k$ is, with the precision matrix $\Lambda=\Sigma_k^{-1}$ and using $(m-\mu)^\top\Lambda(m-\mu)=\mathrm{tr}\big(\Lambda(m-\mu)(m-\mu)^\top\big)$,
 #
 # $$\frac12\Big[N_k\log|\Lambda|-\mathrm{tr}(\Lambda A_k)\Big],\qquad A_k=\sum_{n=1}^N\gamma_{nk}\Big[(m_n-\mu_k)(m_n-\mu_k)^\top+S_n\Big].$$
 #
-# It is to be as large as possible. From chapter 2 we know two derivatives by a symmetric positive definite matrix: $\partial\log|\Lambda|/\partial\Lambda=\Lambda^{-1}$ and $\partial\,\mathrm{tr}(\Lambda A)/\partial\Lambda=A$. Hence
-# $N_k\Lambda^{-1}-A_k=0$. Since $\log|\Lambda|$ is strictly concave and the trace is linear, that is the one maximum:
+# It is to be as large as possible. A small symmetric change $d\Lambda$ changes $\log|\Lambda|$ by $\mathrm{tr}(\Lambda^{-1}d\Lambda)$, Eq. (2.22), and hence the bracket by
+# $\mathrm{tr}\big((N_k\Lambda^{-1}-A_k)\,d\Lambda\big)$. For every $d\Lambda$ that vanishes only if $N_k\Lambda^{-1}=A_k$. Since $\log|\Lambda|$ is strictly concave and the trace is linear, that is the one maximum:
 #
 # $$\Sigma_k=\frac1{N_k}\sum_{n=1}^N\gamma_{nk}\Big[(m_n-\mu_k)(m_n-\mu_k)^\top+\mathrm{diag}(\sigma_n^2)\Big]. \tag{8.24}$$
 #
@@ -559,7 +561,7 @@ gradients = torch.autograd.grad(total_rate(*(p.requires_grad_() for p in paramet
 print("largest gradient below 1e-8:", max(float(g.abs().max()) for g in gradients) < 1e-8)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# Second test: no rival does better, however near or far.
+# Second test: of 400 random rivals, near and far, none does better.
 
 # %%
 with torch.no_grad():
@@ -585,10 +587,11 @@ for _ in range(60):
 assert all(new <= old + 1e-12 for old, new in zip(history, history[1:]))        # Eq. (8.26)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# It ends where it should, three clouds and three components, after starting with all three in unfortunate places. The outlines are wider than the clouds of
+# From three poor components it ends where it should, with one on each cloud. The outlines are wider than the clouds of
 # means, because they hold the encoder's variances too:
 
 # %%
+kl = component_kl_full(points, log_var_points, *prior_now[1:])
 claimed_by = responsibilities(kl, prior_now[0]).argmax(1)
 figures.scatter(points, claimed_by, "EM on the encoder's Gaussians, after 60 steps",
                 "Six hundred encoder means in the plane in three elongated groups, marked by "
@@ -608,7 +611,7 @@ from gmvae_lib.prior import MixturePrior
 diagonal = MixturePrior(3, 2, "diag")
 diagonal.set_parameters(weights, means, log_var.exp())
 kl = component_kl(mean, log_var_q, means, log_var)
-assert torch.allclose(diagonal.log_prob(draws[:100]), log_prob(draws[:100], weights, means, log_var))
+assert torch.allclose(diagonal.log_prob(draws), log_prob(draws, weights, means, log_var))
 assert torch.allclose(diagonal.component_kl(mean, log_var_q), kl)
 assert torch.allclose(diagonal.responsibilities(mean, log_var_q), responsibilities(kl, weights))
 assert torch.allclose(diagonal.rate(mean, log_var_q), rate_collapsed(kl, weights))
@@ -667,7 +670,7 @@ one.set_parameters(torch.ones(1), torch.zeros(1, 4), torch.ones(1, 4))
 (with_normal, losses), (with_one, losses_one) = trained(StandardNormal(4)), trained(one)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# The losses of all epochs and all weights of the trained networks agree to rounding:
+# The rates of all epochs and all weights of the trained networks agree to rounding:
 
 # %%
 assert torch.allclose(torch.tensor(losses.rate), torch.tensor(losses_one.rate), rtol=1e-9)
@@ -678,11 +681,11 @@ print("K = 1 with a standard component: the same training, number by number")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### A decoder that does nothing is chapter 2
-# Now let the latent space be the data space, $d=D$. The encoder returns the image itself with a small fixed variance, $q(z|x)=\mathcal N(x,s^2I)$, and the decoder returns $z$
-# with the same small noise, $p(x|z)=\mathcal N(z,s^2I)$. The expected distortion is then $\frac d2\log2\pi s^2+\frac1{2s^2}\mathbb E_q\|x-z\|^2=\frac d2(\log2\pi s^2+1)$, exactly the entropy $\mathrm H[q]$ of Eq. (8.7). And in Eq. (8.10) $m=x$ and
-# $S=s^2I$, so that $\mathrm{KL}_k=-\mathrm H[q]-\log\mathcal N(x|\mu_k,\Sigma_k)+\frac{s^2}2\mathrm{tr}\,\Sigma_k^{-1}$. In the ELBO $-\mathbb E[D]-R_{\text{coll}}$ the entropies cancel:
+# Now let the latent space be the data space. The encoder returns the image itself with a small fixed variance, $q(z|x)=\mathcal N(x,s^2I)$, and the decoder returns $z$
+# with the same small noise, $p(x|z)=\mathcal N(z,s^2I)$. The distortion is then $D=\frac d2\log2\pi s^2+\frac1{2s^2}\mathbb E_q\|x-z\|^2=\frac d2(\log2\pi s^2+1)$, exactly the entropy $\mathrm H[q]$ of Eq. (8.7). And in Eq. (8.10) $m=x$ and
+# $S=s^2I$, so that $\mathrm{KL}_k=-\mathrm H[q]-\log\mathcal N(x|\mu_k,\Sigma_k)+\frac{s^2}2\mathrm{tr}\,\Sigma_k^{-1}$. In the ELBO $-D-R_{\text{coll}}$ the entropies cancel:
 #
-# $$-\mathbb E[D]-R_{\text{coll}}=\log\sum_{k=1}^K\pi_k\,\mathcal N(x|\mu_k,\Sigma_k)\,e^{-\frac{s^2}2\mathrm{tr}\,\Sigma_k^{-1}}\;\xrightarrow{\;s\to0\;}\;\log\sum_{k=1}^K\pi_k\,\mathcal N(x|\mu_k,\Sigma_k). \tag{8.28}$$
+# $$-D-R_{\text{coll}}=\log\sum_{k=1}^K\pi_k\,\mathcal N(x|\mu_k,\Sigma_k)\,e^{-\frac{s^2}2\mathrm{tr}\,\Sigma_k^{-1}}\;\xrightarrow{\;s\to0\;}\;\log\sum_{k=1}^K\pi_k\,\mathcal N(x|\mu_k,\Sigma_k). \tag{8.28}$$
 #
 # The ELBO becomes chapter 2's log-likelihood. The decoder is `torch.nn.Identity`, the encoder is as short:
 
@@ -708,13 +711,15 @@ identity = VAE(Copy(), torch.nn.Identity(), noise, MixturePrior(3, 2, "full"))
 identity.prior.set_parameters(gmm.weights_, gmm.means_, gmm.covariances_)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# Its rate and its responsibilities are those of the mixture, and its M-step is one more step of EM:
+# Its distortion is $\mathrm H[q]$, on average over draws (we give it fifty copies of each point); with that added to the rate we have the
+# mixture's log-likelihood. Its responsibilities are the mixture's, and its M-step is one more step of EM:
 
 # %%
 entropy = 1 + LOG_2PI + 2 * math.log(s)                                         # Eq. (8.7), d = 2
 elbo = identity.elbo(points.repeat(50, 1))
 assert abs(elbo.distortion.mean() - entropy) < 0.05
-assert torch.allclose(-entropy - elbo.rate[:600], gmm.score_samples(points), atol=1e-4)  # Eq. (8.28)
+log_likelihood = -entropy - elbo.rate[:600]                                     # Eq. (8.28)
+assert torch.allclose(log_likelihood, gmm.score_samples(points), atol=1e-4)
 assert torch.allclose(identity.responsibilities(points), gmm.predict_proba(points), atol=1e-4)
 identity.prior.update(*identity.encode(points))
 next_step = GaussianMixture(3, max_iter=6, tol=0).fit(points)
@@ -735,25 +740,25 @@ print("identity decoder: chapter 2's likelihood, responsibilities and EM step")
 # fit chapter 2's mixture to its latent means; and make that mixture the prior.
 #
 # **How to move the prior.** Either it is trained by gradients with everything else, or the networks are, and the prior takes its M-step, Eqs. (8.22)–(8.24), after each epoch.
-# In `fit` that is `prior_update="gradient"` or `"em"`. We train single precision again.
+# In `fit` that is `prior_update="gradient"` or `"em"`. We return to single precision.
 
 # %%
 torch.set_default_dtype(torch.float32)
 
-def start(seed, covariance_type="full"):
+def start(seed):
     """A VAE that is almost an autoencoder, with a mixture of its latent means as prior."""
     torch.manual_seed(seed)
     model = VAE.build(64, 10)                                                   # 64-256-256-10
     fit(model, digits, epochs=50, beta=0.1, seed=seed)
-    return with_mixture(model, covariance_type, seed)
+    return with_mixture(model, "full", seed)
 
 def with_mixture(model, covariance_type, seed):
     """The model, with a mixture fitted to its latent means as its prior."""
     codes = model.encode(digits.x)[0].detach()
-    fitted = GaussianMixture(10, covariance_type, n_init=10, max_iter=300, reg_covar=1e-2, seed=seed)
-    fitted.fit(codes)
+    gmm = GaussianMixture(10, covariance_type, n_init=10, max_iter=300, reg_covar=1e-2, seed=seed)
+    gmm.fit(codes)
     model.prior = MixturePrior(10, 10, covariance_type)
-    model.prior.set_parameters(fitted.weights_, fitted.means_, fitted.covariances_)
+    model.prior.set_parameters(gmm.weights_, gmm.means_, gmm.covariances_)
     return model
 
 # %% [markdown] slideshow={"slide_type": "-"}
@@ -771,8 +776,20 @@ models = [trained_jointly(model, "em", seed) for seed, model in enumerate(starts
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Was it worth it?
-# First by the measure that was trained: the bound on held-out images, in nats per image. It is compared with three others from the same starts and with the same number of epochs:
-# the prior learnt by gradients, diagonal components, and the fixed $\mathcal N(0,I)$ of chapter 5.
+# First by the measure that was trained: the bound on held-out images, in nats per image. It is compared with four others from the same starts and with the same number of epochs:
+# the prior learnt by gradients, diagonal components, the fixed $\mathcal N(0,I)$ of chapter 5, and the toughest, the beginning of this chapter once more: the model trained with
+# $\mathcal N(0,I)$, whose prior becomes a mixture afterwards, by EM on the encoder's Gaussians.
+
+# %%
+def afterwards(model, seed):
+    """A copy of the model whose prior becomes a mixture only now."""
+    model = with_mixture(copy.deepcopy(model), "full", seed)
+    for _ in range(100):
+        model.prior.update(*model.encode(digits.x))
+    return model
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# All of them are measured alike:
 
 # %%
 @torch.no_grad()
@@ -782,33 +799,40 @@ def bound(model, x, n_draws=8):
     return float(torch.stack([model.elbo(x).value.mean() for _ in range(n_draws)]).mean())
 
 def rivals(seed):
-    """The three others, from the same start."""
+    """The four others, from the same start."""
     normal = copy.deepcopy(starts[seed])
     normal.prior = StandardNormal(10)
+    normal = trained_jointly(normal, "fixed", seed)
     diagonal = with_mixture(copy.deepcopy(starts[seed]), "diag", seed)
     return (trained_jointly(starts[seed], "gradient", seed), trained_jointly(diagonal, "em", seed),
-            trained_jointly(normal, "fixed", seed))
+            normal, afterwards(normal, seed))
 
 ours = torch.tensor([bound(model, held_out.x) for model in models[:2]])
 others = torch.tensor([[bound(m, held_out.x) for m in rivals(seed)] for seed in range(2)])
-gradient, diag, normal = others.T
+gradient, diag, normal, late = others.T
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # Two seeds are few, but the differences are not subtle:
 
 # %%
-print("mixture above standard normal, by more than a nat:", bool((ours - normal > 1).all()))
+gain = ours - normal
+print("mixture above standard normal, by more than a nat:", bool((gain > 1).all()))
+print("a mixture fitted afterwards gains most of that:   ", bool((late - normal > gain / 2).all()))
 print("full components above diagonal ones:              ", bool((ours > diag).all()))
-print("M-step and gradients within a nat of each other:  ", bool(((ours - gradient).abs() < 1).all()))
+close = (ours - gradient).abs() < 1
+print("M-step and gradients within a nat of each other:  ", bool(close.all()))
 with torch.no_grad():
     q = models[0].encode(held_out.x)
     gap = models[0].prior.rate(*q) - models[0].prior.rate(*q, method="exact", n_samples=100)
 print("collapsed rate above the exact one by less than 0.1:", float(gap.mean()) < 0.1)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# So the answer to this chapter's question is yes: learnt together, prior and encoder explain images that they have never seen clearly better than an encoder with a fixed prior.
+# So the answer to this chapter's question is yes, they can be learnt together, and the mixture explains images that it has never seen clearly better than a fixed normal does. But most of
+# that comes from having a mixture, not from having it early: over five seeds that we ran while writing, learning it jointly added only 0.1 to 0.9 nats to what a mixture fitted afterwards
+# gains on held-out images, and 0.9 to 1.8 on the training images.
+#
 # Full components are better than diagonal ones, since the latent clouds are tilted. Gradients and M-step lead to nearly the same place; the M-step has
-# no learning rate to choose and cannot fall behind an encoder that moves fast, so we keep it. And the collapsed rate, whose gap had no limit halfway, is here all but exact: the trained encoder
+# no learning rate to choose, so we keep it. And the collapsed rate, whose gap had no limit halfway, is here all but exact: the trained encoder
 # does not straddle.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -832,7 +856,7 @@ def accuracy(y, clusters):
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # Beside it stand two scores that need no matching: normalized mutual information (NMI) and the adjusted Rand index (ARI), both 1 for a perfect result and near 0 for a random one.
-# The competitors are k-means on the pixels, chapter 2's mixture on ten principal components (PCA) of the pixels, and the mixture on the latents that our training starts from.
+# The competitors are k-means on the pixels, chapter 2's mixture on ten principal components of the pixels (principal component analysis, PCA), and the mixture on the latents that our training starts from.
 
 # %%
 from sklearn.cluster import KMeans
@@ -848,8 +872,9 @@ found = {name: [] for name in names}
 for seed in range(5):
     k_means = KMeans(10, n_init=10, random_state=seed).fit(digits.x)
     on_pca = GaussianMixture(10, n_init=5, max_iter=300, reg_covar=1e-2, seed=seed).fit(reduced)
-    clusterings = (torch.tensor(k_means.predict(held_out.x)).long(), on_pca.predict(reduced_held_out),
-                   starts[seed].predict(held_out.x), models[seed].predict(held_out.x))
+    clusterings = [torch.tensor(k_means.predict(held_out.x)).long(),
+                   on_pca.predict(reduced_held_out),
+                   starts[seed].predict(held_out.x), models[seed].predict(held_out.x)]
     for clusters, runs in zip(clusterings, found.values()):
         runs.append([score(held_out.y, clusters) for score in (accuracy, nmi, ari)])
 
@@ -952,7 +977,7 @@ figures.heatmaps(wide_axis, wide_axis, panels, "Two components, or four?",
                  "are four, one in each corner.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# **Diagnosis:** compare with the sampler. The density claims a quarter of all draws for the upper left quadrant; the sampler never goes there.
+# **Diagnosis:** compare with the sampler. The density claims a quarter of all draws for the upper left quadrant; the sampler all but never goes there.
 
 # %%
 drawn = sample(10_000, *two, torch.Generator().manual_seed(0))
@@ -962,8 +987,8 @@ seen = ((drawn[:, 0] < 0) & (drawn[:, 1] > 0)).float().mean()
 print(f"claimed {claimed:.2f}, drawn {seen:.2f}")
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# **Cure:** Eq. (8.4), the sum over dimensions first. In `torch.distributions` the same mistake hides in a `MixtureSameFamily` whose components lack `Independent(..., 1)`. In one dimension, or with
-# $K=1$, both orders agree, so a test in one dimension can never notice.
+# **Cure:** Eq. (8.4), the sum over dimensions first. In `torch.distributions` the components of a `MixtureSameFamily` must be wrapped in `Independent(..., 1)`; a mixture whose `log_prob` still has one
+# number for each dimension is the same mistake. In one dimension, or with $K=1$, both orders agree, so a test in one dimension can never notice.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The variance taken for a standard deviation
@@ -982,7 +1007,7 @@ def ratio(sampler, variance):
 
 for variance in (0.2, 1.0, 5.0):
     right, wrong = ratio(sample, variance), ratio(sample_wrong, variance)
-    print(f"variance {variance}: the right sampler has {right:.1f} times that, the wrong one {wrong:.1f}")
+    print(f"variance {variance}: right sampler {right:.1f} times that, wrong one {wrong:.1f}")
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Diagnosis:** the moments, Eq. (8.5), but only where the variance is not one. Unit variances, the usual start of a prior, hide the mistake completely. **Cure:** `(0.5 * log_var).exp()`, and tests with
@@ -1010,7 +1035,8 @@ print("the density integrates to more than 100: ", raw.sum().item() > 100)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The component that never wakes
-# One component of three starts far away from all the data. Its responsibilities are zero to the last digit, and so are its gradients:
+# One component of three starts far away from all the data. Its responsibilities are zero to the last digit, and so are the gradients of its mean and
+# variances; its weight can only shrink:
 
 # %%
 lost = MixturePrior(3, 2)
@@ -1024,11 +1050,12 @@ print("gradient of the third mean:", lost.means.grad[2].tolist())
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # **Diagnosis:** look at $N_k=\sum_n\gamma_{nk}$ during training. Neither gradients nor M-steps can move a component that claims nothing. **Cure:** start the components where the data are. That is what EM on the latents
-# does; for a component that died on the way, a new start at the images with the lowest $\log p(z)$:
+# does. A component that died on the way gets a new place, at the code with the lowest $\log p(z)$, and a new weight:
 
 # %%
 with torch.no_grad():
     lost.means[2] = codes[lost.log_prob(codes).argmin()]
+    lost.logits.zero_()                                                         # equal weights
 for _ in range(50):
     lost.update(codes, log_var_codes)
 print("each component claims at least 100 points:", bool((600 * lost.weights > 100).all()))
@@ -1085,8 +1112,8 @@ check("8.4", my_m_step)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 8.5 (★★★, 20 minutes)
-# How far is the collapsed rate above the exact one? Estimate the gap of Eq. (8.18), $\mathbb E_q\,\mathrm{KL}(\gamma^\star\Vert p(c|z))$, for one encoder Gaussian, without computing either rate. You are given its
-# responsibilities `resp` $(K,)$, draws `z` $(L,d)$ from it, and the mixture: `weights` $(K,)$, `means` and `log_var` $(K,d)$. Return a number.
+# How far is the collapsed rate above the exact one? Estimate the gap of Eq. (8.18), $\mathbb E_q\,\mathrm{KL}(\gamma^\star\Vert p(c|z))$, for one encoder Gaussian, without computing either rate. You are given
+# responsibilities `resp` $(K,)$ in the place of $\gamma^\star$ (any, some of them zero: by Eq. (8.14) the same formula holds), draws `z` $(L,d)$ from the encoder, and the mixture: `weights` $(K,)$, `means` and `log_var` $(K,d)$. Return a number.
 
 # %%
 def my_gap(resp, z, weights, means, log_var):
@@ -1102,7 +1129,7 @@ check("8.5", my_gap)
 #   third at its best, $\gamma_k^\star\propto\pi_k\,e^{-\mathrm{KL}_k}$. The gaps are themselves KLs, Eqs. (8.14) and (8.17).
 # - Given the responsibilities, the prior's best update is EM's M-step with each point's own variance added.
 # - One fixed component gives chapter 5, a decoder that does nothing gives chapter 2. It is one objective.
-# - On the digits, learning both together raised the bound for every seed. The clusters were as good as their start let them be.
+# - On the digits the mixture raised the bound by several nats; most of them a mixture fitted afterwards gains too. The clusters were as good as their start let them be.
 #
 # **May now be imported:** `gmvae_lib.prior.MixturePrior`, `VAE.responsibilities`, `VAE.predict`, `fit(..., prior_update="em")`.
 #

@@ -360,7 +360,7 @@ def test_eq_8_28_identity_decoder_gives_the_mixtures_log_likelihood():
     trace = torch.linalg.inv(FULL).diagonal(dim1=1, dim2=2).sum(1)
     log_component = COMPONENTS.log_prob(x.unsqueeze(1))
     for s in (0.3, 0.1, 0.01):
-        # E[D] by Gauss-Hermite quadrature, R_coll from torch's KL.
+        # D by Gauss-Hermite quadrature, R_coll from torch's KL.
         nodes, quadrature = np.polynomial.hermite_e.hermegauss(5)
         one = (torch.tensor(quadrature / quadrature.sum()) * -Normal(0.0, s).log_prob(s * torch.tensor(nodes))).sum()
         q = MultivariateNormal(x.unsqueeze(1), s**2 * torch.eye(2).double())

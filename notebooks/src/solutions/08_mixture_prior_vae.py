@@ -84,7 +84,8 @@ check("8.4", my_m_step)
 
 # %%
 def my_gap(resp, z, weights, means, log_var):
-    log_normal = -0.5 * (math.log(2 * math.pi) + log_var + (z[:, None] - means) ** 2 / log_var.exp())
+    squares = (z[:, None] - means) ** 2 / log_var.exp()                         # (L, K, d)
+    log_normal = -0.5 * (math.log(2 * math.pi) + log_var + squares)
     log_c = torch.log_softmax(weights.log() + log_normal.sum(-1), dim=1)        # log p(c|z), (L, K)
     kl = torch.xlogy(resp, resp).sum() - log_c @ resp                           # one for each draw
     return kl.mean()                                                            # Eq. (8.18)
