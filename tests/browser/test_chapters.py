@@ -13,6 +13,7 @@ CHAPTERS = {
     "00_start_here.ipynb": [0],
     "02_expectation_maximization.ipynb": [0],
     "05_variational_autoencoder.ipynb": [0],
+    "08_mixture_prior_vae.ipynb": [0],
 }
 LATENCY = 400  # ms, generous for a loaded machine; the summary prints what was measured
 ALLOWED = ()  # parts of console messages that are not the course's fault
