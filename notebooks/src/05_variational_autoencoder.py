@@ -1025,7 +1025,7 @@ figures.curves(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Failure lab
 #
-# Four bugs, each seen in published code. None crashes, and each produces a falling loss. For each: the broken line,
+# Four bugs, most of them seen in published code. None crashes, and each gives a falling loss. For each: the broken line,
 # the symptom, the number that betrays it, the cure.
 #
 # ### Failure 1: the mean over pixels
