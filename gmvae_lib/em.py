@@ -87,6 +87,8 @@ def em_step(x, parameters, kind="full", reg_covar=1e-6):
 def step(points, parameters, kind, reg_covar, factors=None):
     """`em_step` in centered coordinates, by whichever route keeps its digits.
 
+    The fast route expands squares about the origin, Eqs. (2.31)–(2.33). Where that would lose digits, before the step
+    or after it, the sums are taken of differences from the means: from the old ones, or, once known, from the new.
     Returns the new parameters, their `Factors` (for the next step), and the mean log-likelihood of the old parameters.
     Raises ValueError where a component has collapsed.
     """
@@ -115,7 +117,9 @@ def factorize(covariances, kind, hint="raise reg_covar"):
 
 
 def rounding(parameters, reference, kind, factors=None):
-    """A bound on the nats that expanding about `reference`, instead of about each mean, loses to cancellation."""
+    """About how many nats expanding about `reference`, instead of about each mean, loses to cancellation: the square
+    (mu - reference)ᵀ precision (mu - reference), bounded by the precision's trace, times the rounding of one number.
+    """
     precision = (factors or factorize(parameters.covariances, kind)).precision
     if kind in ("full", "tied"):
         largest = precision.diagonal(dim1=-2, dim2=-1).sum(-1)
@@ -184,7 +188,10 @@ def n_features(dim, n_components, kind):
 
 
 def log_joint(points, parameters, kind, expand=None, factors=None):
-    """Yields (chunk (D, n), phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)), chunk by chunk."""
+    """Yields (chunk (D, n), phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)), chunk by chunk.
+
+    expand: Eq. (2.30) if True, Eq. (2.2) if False; by default whichever keeps its digits.
+    """
     factors = factors or factorize(parameters.covariances, kind)
     if expand is None:
         expand = rounding(parameters, torch.zeros_like(parameters.means), kind, factors) <= MAX_ROUNDING
@@ -202,6 +209,7 @@ def log_joint(points, parameters, kind, expand=None, factors=None):
 
 
 def _whitened_log_joint(chunk, parameters, root, kind):
+    """log pi_k N(x_n | mu_k, Sigma_k), (K, n), component by component. Eq. (2.2)."""
     weights, means, _ = parameters
     dim, n = chunk.shape
     joint = chunk.new_empty(len(means), n)
@@ -227,14 +235,17 @@ def normalize(joint):
 
 
 def expectation(points, parameters, kind, reference, expand, factors=None):
-    """The E-step over all chunks: `Statistics` about `reference` (K, D), and the mean log-likelihood."""
+    """The E-step over all chunks: `Statistics` about `reference` (K, D), and the mean log-likelihood.
+
+    With `expand` the sums are the product Eq. (2.32), and `reference` must be the origin.
+    """
     total = torch.zeros((), dtype=torch.float64, device=points.device)
     sums = None
     for chunk, phi, resp in log_joint(points, parameters, kind, expand, factors):
         total += normalize(resp).sum()  # from here on, resp holds responsibilities
         if expand:
             part = resp @ phi.T  # Eq. (2.32)
-            part = (part[:, -1], part[:, -1 - len(chunk):-1],
+            part = (part[:, -1], part[:, -1 - len(chunk):-1],  # phi's rows: products, x, 1
                     chunk @ chunk.T if kind == "tied" else part[:, :-1 - len(chunk)])
         else:
             part = weighted_sums(chunk, resp, reference, kind)
@@ -281,7 +292,8 @@ def maximization(statistics, kind, reg_covar=0.0, previous=None):
 
     With delta = mu_k - reference_k, the covariance is second / N_k - delta deltaᵀ: Eq. (2.33) for y = x - reference_k.
 
-    A component without any data keeps its mean and covariance from `previous`, with weight 0, and a warning.
+    A component without any data keeps its mean and covariance from `previous`, with weight 0, and a warning. (Without
+    `previous`, it gets its reference point, and the average covariance of the others.)
     """
     counts, first, second, reference = statistics
     dead = counts < 1e-100
@@ -337,8 +349,8 @@ def seed_means(points, n_components, init, generator):
 def partition_statistics(points, means, kind):
     """Statistics in which each point belongs to its nearest mean alone: k-means' E-step."""
     sums = None
-    for chunk in points.chunks(2 * means.numel() // len(means) + len(means)):
-        nearest = (means.square().sum(1, keepdim=True) - 2 * means @ chunk).argmin(0)
+    for chunk in points.chunks(2 * means.shape[1] + len(means)):
+        nearest = (means.square().sum(1, keepdim=True) - 2 * means @ chunk).argmin(0)  # |x|² is the same for all
         resp = torch.nn.functional.one_hot(nearest, len(means)).T.to(chunk)
         part = weighted_sums(chunk, resp, means, kind)
         sums = part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))

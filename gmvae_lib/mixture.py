@@ -31,8 +31,8 @@ class GaussianMixture(BaseEstimator):
         weights_init (K,), means_init (K, D), precisions_init (inverse covariances, shaped as `covariances_`):
             a start given by hand, whole or in part.
         device: "cuda", "cpu", ... ; the best at hand by default. Computation is in float64.
-    Attributes (float64 tensors on the CPU): weights_, means_, covariances_, converged_, n_iter_, lower_bound_,
-        log_likelihood_ (its history: mean nats per point before each step, and after the last).
+    Attributes (float64 tensors on the CPU): weights_, means_, covariances_; log_likelihood_ (its history: mean nats
+        per point before each step, and after the last) and lower_bound_, its last entry, a float; converged_, n_iter_.
     Methods take an (N, D) tensor or array, N points of D features, and answer in kind. They raise ValueError for
     data with NaN, infinite values, constant columns, another D, or fewer points than components.
     """
@@ -79,7 +79,8 @@ class GaussianMixture(BaseEstimator):
         return parameters, history, converged
 
     def _start(self, points, given, generator):
-        """Nearest-mean partition, then whatever was given by hand in place of its estimates."""
+        """Centered starting `Parameters`: the M-step of the partition by nearest means; then whatever was given by
+        hand takes the place of its estimates."""
         weights, means, precisions = given
         if means is None:
             centers = em.seed_means(points, self.n_components, self.init, generator)
@@ -110,7 +111,7 @@ class GaussianMixture(BaseEstimator):
 
     def predict_proba(self, x):
         """Responsibilities p(k | x), (N, K); each row sums to one."""
-        return self._evaluate(x, lambda joint: (em.normalize(joint), joint.T)[1])
+        return self._evaluate(x, lambda joint: (em.normalize(joint), joint.T)[1])  # it normalizes in place
 
     def score_samples(self, x):
         """log p(x) of each point, (N,), in nats."""

@@ -40,7 +40,8 @@ def check(name, attempt):
 def diagnose(name, attempt):
     """Returns (verdict, sentence), where the verdict is "empty", "right" or "wrong"."""
     exercise = find(name)
-    for arguments in exercise.cases():
+    cases = exercise.cases()
+    for passed, arguments in enumerate(cases):
         try:
             answer = attempt(*_copies(arguments))
         except NotImplementedError:
@@ -56,7 +57,8 @@ def diagnose(name, attempt):
         for sentence, mistake in exercise.mistakes.items():
             if _difference(answer, mistake(*_copies(arguments)), exercise.tolerance) is None:
                 return "wrong", f"not yet: {sentence}"
-        return "wrong", f"not yet: {problem} {exercise.hint}"
+        where = f"right in {passed} of {len(cases)} cases, but then " if passed else ""
+        return "wrong", f"not yet: {where}{problem} {exercise.hint}"
     return "right", "correct."
 
 

@@ -33,9 +33,9 @@ def _responsibilities(weights, log_densities):
     return (weights.log() + log_densities).softmax(1)
 
 
-def _plain_responsibilities(weights, log_densities):
+def _plain_responsibilities(weights, log_densities, epsilon=0.0):
     joint = weights * log_densities.exp()
-    return joint / joint.sum(1, keepdim=True)
+    return joint / (joint.sum(1, keepdim=True) + epsilon)
 
 
 # --- 2.2 and 2.3: means and variances
@@ -122,6 +122,11 @@ def _merge_with_one_share(n_a, mean_a, cov_a, n_b, mean_b, cov_b):
     return n_a + n_b, mean, cov
 
 
+def _merge_with_all_between(n_a, mean_a, cov_a, n_b, mean_b, cov_b):
+    n, mean, cov = _merge(n_a, mean_a, cov_a, n_b, mean_b, cov_b, between=False)
+    return n, mean, cov + _outer(mean_a - mean_b)
+
+
 EXERCISES = {
     "2.1": Exercise(
         cases=_log_density_cases,
@@ -129,10 +134,14 @@ EXERCISES = {
         mistakes={
             "you left the logarithms too early: far out, every density underflows to 0, and 0/0 is not a number.":
                 _plain_responsibilities,
+            "you added a small constant to the sum: far out, a point then belongs to nobody. Stay in the logarithms.":
+                lambda weights, log_densities: _plain_responsibilities(weights, log_densities, epsilon=1e-12),
             "you forgot the weights pi: add their logarithms before you normalize.":
                 lambda weights, log_densities: log_densities.softmax(1),
             "you normalized over points instead of components: each row, not each column, must sum to one.":
                 lambda weights, log_densities: (weights.log() + log_densities).softmax(0),
+            "you normalized before the weights came in: rows no longer sum to one.":
+                lambda weights, log_densities: weights * log_densities.softmax(1),
             "you added the weights to the log-densities: add their logarithms.":
                 lambda weights, log_densities: (weights + log_densities).softmax(1),
             "these are the logarithms of the responsibilities: exponentiate them.":
@@ -166,6 +175,8 @@ EXERCISES = {
                 lambda x, resp, old: _variances(x, resp, _means(x, resp)) * (resp.sum(0) / len(x))[:, None],
             "you divided by N_k - 1: that makes a sample's variance unbiased, but it does not maximize the bound.":
                 lambda x, resp, old: _variances(x, resp, _means(x, resp)) * (resp.sum(0) / (resp.sum(0) - 1))[:, None],
+            "you forgot to divide by N_k.":
+                lambda x, resp, old: _variances(x, resp, _means(x, resp)) * resp.sum(0)[:, None],
             "these are standard deviations: return variances.":
                 lambda x, resp, old: _variances(x, resp, _means(x, resp)).sqrt(),
             "you averaged over the dimensions as well: that is the spherical family.":
@@ -189,6 +200,12 @@ EXERCISES = {
             "you divided the covariance by K times N: the responsibilities of a point sum to one, not to K.":
                 lambda *given: _tied_step(*given, divide_by=len(given[0]) * len(given[1])),
             "you forgot to divide the covariance by N.": lambda *given: _tied_step(*given, divide_by=1),
+            "this is the covariance of all points together: take the differences from each component's mean.":
+                lambda *given: (*_tied_step(*given)[:2], given[0].T.cov(correction=0)),
+            "you returned counts for weights: divide them by N.":
+                lambda *given: (_tied_step(*given)[0] * len(given[0]), *_tied_step(*given)[1:]),
+            "you returned the old weights: the M-step makes new ones.":
+                lambda *given: (given[1], *_tied_step(*given)[1:]),
         },
         hint="Compare your weights and means with an M-step of the full family: only the covariance differs.",
     ),
@@ -204,6 +221,8 @@ EXERCISES = {
                 lambda *given: _merge(*given, weighted=False, between=False),
             "you weighted the hospitals by their numbers of patients: each component has its own counts.":
                 _merge_with_one_share,
+            "you added all of the spread between the two means: measure each from the common mean, and weight it.":
+                _merge_with_all_between,
             "you subtracted the spread between the means: it adds to the spread within.":
                 lambda *given: _merge(*given, sign=-1),
         },

@@ -193,7 +193,7 @@ print(f"Mixtures, which need double precision, on: {pick_device(float64=True)}."
 # | $p_\theta(x\mid z)$ | `decoder`, `likelihood` | distribution of the image given its code |
 # | $q_\phi(z\mid x)$ | `encoder` | distribution of the code given the image |
 # | $p(z)$ | `prior` | distribution of the codes |
-# | $D,\ R$ | `distortion`, `rate` | the two parts of the cost, in nats |
+# | $D,\ R$ | `distortion`, `rate` | the two parts of the cost, in nats ($D$ also counts features: the context tells) |
 # | $\beta$ | `beta` | the rate's weight |
 # | $\mathcal N(x\mid\mu,\Sigma)$ | `gaussian` | density of a Gaussian |
 

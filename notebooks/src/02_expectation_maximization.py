@@ -39,8 +39,8 @@ figures.em_stages(
 # - run EM on data that arrive in pieces or lie on several machines;
 # - recognize its failures (poor starts, dead and collapsed components, underflow) and cure them.
 #
-# **You need** averages, covariances, matrix products, derivatives and the rule of Lagrange multipliers; Python with a little
-# PyTorch. **It takes** about 90 minutes, and an hour more for the exercises.
+# **You need** averages, covariances, conditional probabilities, matrices and their eigenvalues, derivatives and Lagrange
+# multipliers; Python with a little PyTorch. **It takes** about 90 minutes, and an hour more for the exercises.
 #
 # Logarithms are natural, so that log-densities come in *nats*. Throughout, $x_1,\dots,x_N$ are $N$ points in $\mathbb R^D$,
 # the components are numbered $k=1,\dots,K$, and sums over $n$ run over all points.
@@ -328,7 +328,7 @@ figures.curves(
 # %% [markdown]
 # The bounds are parabolas, and the top of a parabola is easy to find. Since a bound lies below the log-likelihood everywhere and
 # touches it where we stand, going up on the bound means going up on the log-likelihood, and by at least as much. Moreover, the
-# two have the same slope at the point where they touch: that is what Eq. (2.8) was telling us.
+# two have the same slope where they touch: the gap between them is zero there and negative nowhere, so it is at its minimum.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The M-step: climb the bound
@@ -415,12 +415,13 @@ new_means = new_means.detach()
 # where $\mu_k$ is the *new* mean. $S_k$ is called the scatter matrix of the component. The points enter through it alone.
 
 # %%
+rivals = covariance.expand(3, 2, 2)                                        # any will do
 deltas = x - new_means[:, None]                                            # (K, N, D)
 scatter = torch.einsum("nk,kni,knj->kij", resp, deltas, deltas) / counts[:, None, None]
-whitened = torch.linalg.solve(covariances, scatter)                        # Σ⁻¹S
-inside = covariances.logdet() + whitened.diagonal(dim1=1, dim2=2).sum(1)
+whitened = torch.linalg.solve(rivals, scatter)                             # Σ⁻¹S
+inside = rivals.logdet() + whitened.diagonal(dim1=1, dim2=2).sum(1)
 constant = (counts * (new_weights.log() - math.log(2 * math.pi))).sum()    # D/2 = 1
-whole = expected_log_likelihood(new_weights, new_means, covariances)
+whole = expected_log_likelihood(new_weights, new_means, rivals)
 assert torch.isclose(whole, constant - (counts / 2) @ inside)              # Eq. (2.21)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -564,15 +565,20 @@ start = (weights, means, covariances)
 fitted, history = fit_by_em(x, start, steps=200)
 
 # %% [markdown]
-# How close does it come to the answer that we could give if we saw the components? The largest difference between the two
-# sets of means, next to clouds that are about 6 apart and 3 long:
+# How close does it come to the answer that we could give if we saw the components? The start decides which component takes
+# which number, so we put the means in the right order before we compare. The centers of the clouds are about 4 apart:
 
 # %%
 print("EM's means are within 0.15 of those computed with the components known:",
       bool((fitted[1][[0, 2, 1]] - seen_means).abs().max() < 0.15))
 
 # %% [markdown]
-# (The start decides which component takes which number, so we compare them in the right order. EM cannot know our names for them.)
+# To the points alone, EM's parameters give an even higher likelihood than those computed with the components known. They may
+# well: that is what they were chosen for.
+
+# %%
+known = e_step(x, seen_weights, seen_means, seen_covariances)[1].mean()
+assert known < e_step(x, *fitted)[1].mean()
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### It never goes down
@@ -789,7 +795,7 @@ assert all(torch.allclose(a, b) for a, b in zip(updated, streamed))
 # ### The trap: cancellation
 #
 # Eq. (2.33) subtracts two numbers that may be large and nearly equal. Numbers in double precision have 16 digits. If the data lie around
-# $10^6$ (years in seconds, coordinates in metres), their squares lie around $10^{12}$, and of a variance near one only four digits are left:
+# $10^6$ (times in seconds, coordinates in metres), their squares lie around $10^{12}$, and of a variance near one only four digits are left:
 
 # %%
 def worst_error(covariances, reference):
@@ -812,7 +818,7 @@ assert worst_error(updated.covariances, exact) < 1e-9
 
 # %% [markdown]
 # How does it grow with the offset? We fit a diagonal mixture in 20 steps at each offset, and compare its variances with those of a fit to the same points,
-# moved back. The third curve is scikit-learn, whose diagonal family uses $\mathbb E[x^2]-\mu^2$ in the version that this course is tested with. (Its full family takes
+# moved back; beside it, the M-step from above, multiplied out. Another curve is scikit-learn, whose diagonal family uses $\mathbb E[x^2]-\mu^2$ in the version that this course is tested with. (Its full family takes
 # differences from the mean, and keeps its digits.)
 
 # %%
@@ -861,7 +867,7 @@ figures.curves(
 #
 # $$r_{nk}=\frac{\exp\big(-\Vert x_n-\mu_k\Vert^2/2\sigma^2\big)}{\sum_j\exp\big(-\Vert x_n-\mu_j\Vert^2/2\sigma^2\big)}\;\xrightarrow[\ \sigma\to0\ ]{}\;\begin{cases}1&\text{if }\mu_k\text{ is the nearest mean},\\0&\text{otherwise}.\end{cases} \tag{2.34}$$
 #
-# To see the limit, divide both by the term of the nearest mean: every other term becomes $\exp(-\text{something positive}/2\sigma^2)$, which goes to zero.
+# To see the limit, divide both by the term of the nearest mean (if there is one; a tie is shared): every other term becomes $\exp(-\text{something positive}/2\sigma^2)$, which goes to zero.
 
 # %%
 def shares(x, means, sigma):
@@ -912,7 +918,7 @@ figures.mixture_panels(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Where to start
 #
-# EM climbs to the top of the hill on which it starts, and a mixture's likelihood has many hills. Nine round clouds on a grid show how much that matters:
+# EM climbs to the top of some hill near its start, and a mixture's likelihood has many hills. Nine round clouds on a grid show how much that matters:
 
 # %%
 import numpy as np
@@ -1059,8 +1065,8 @@ print("converged:", floored.converged_, "| smallest variance is at the floor:",
       bool((floored.covariances_[0].diagonal() < 1.1e-3).all()))
 
 # %% [markdown]
-# (With the floor, the M-step no longer maximizes the bound to the last digit. The proof of Eq. (2.29) then holds up to terms of the size of the floor, which can
-# be seen only where a component has collapsed.)
+# (With the floor, the M-step no longer maximizes the bound to the last digit. By Eq. (2.25) it loses about $\tfrac14(\text{floor}/\text{variance})^2$ nats for each point
+# and direction, which can be seen only where a component has all but collapsed.)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Densities in place of their logarithms
@@ -1093,7 +1099,7 @@ from gmvae_lib.exercises import check
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 2.1 (★, 5 minutes)
 #
-# Write the E-step without ever leaving the logarithms too early. You are given the weights $(K,)$ and the log-densities $\log\mathcal N(x_n|\mu_k,\Sigma_k)$ as an
+# Write the E-step without leaving the logarithms too early. You are given the weights $(K,)$ and the log-densities $\log\mathcal N(x_n|\mu_k,\Sigma_k)$ as an
 # $(N,K)$ tensor; return the responsibilities $(N,K)$. Some of the points lie very far out.
 
 # %%
@@ -1146,7 +1152,7 @@ check("2.4", tied_step)
 #
 # Two hospitals have each made an M-step on their own patients, with responsibilities from the same $\theta$. They may not share a single patient's data, and they have thrown away
 # their sums: all that is left of each is its counts $N_k$ $(K,)$, means $(K,D)$ and covariances $(K,D,D)$. Compute the counts, means and covariances that an M-step on all patients together
-# would have given. (First derive how far each hospital's mean is from the common one. Which of the two spreads does that add to?)
+# would have given. (A point's difference from the common mean is its difference from its hospital's mean, plus that mean's own. Square the sum: what becomes of the mixed term?)
 
 # %%
 def merge(counts_a, means_a, covariances_a, counts_b, means_b, covariances_b):
