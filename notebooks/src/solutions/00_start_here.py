@@ -15,15 +15,15 @@
 #
 # The exercise of [chapter 0](../00_start_here.ipynb).
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% slideshow={"slide_type": "-"}
+from gmvae_lib.exercises import check
+
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercise 0.1
 #
 # One image is a row, so we average over the rows, which are axis 0.
 
 # %% slideshow={"slide_type": "-"}
-from gmvae_lib.exercises import check
-
-
 def mean_image(x):
     return x.mean(0)
 
