@@ -77,3 +77,4 @@ def test_variance_by_the_difference_of_large_squares_is_found_and_hinted_at():
     verdict, sentence = diagnose("2.3", multiplied_out)
     assert verdict == "wrong"
     assert "two large squares" in sentence
+    assert "right in 2 of 3 cases" in sentence
