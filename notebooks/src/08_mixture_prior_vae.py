@@ -39,8 +39,8 @@ figures.clusters(
 # VAE, with its evidence lower bound, the ELBO ([chapter 5](05_variational_autoencoder.ipynb)).
 # **Time:** about 90 minutes, exercises apart. All cells together run in less than a minute.
 #
-# What the two chapters built we may import. (The first cell asked for a single thread: it is enough for networks this small, and
-# so the results do not depend on how many your computer has.)
+# What the two chapters built we may import. (The first cell asked for a single thread, and `fit` below for the
+# processor, with or without a GPU: that is enough for networks this small, and keeps the plain code beside them simple.)
 
 # %%
 import copy
@@ -76,7 +76,7 @@ from gmvae_lib.vae import VAE
 # %%
 torch.manual_seed(0)
 vae = VAE.build(64, 10, hidden=(128, 128))                     # 64 pixels, d = 10
-fit(vae, digits, epochs=50, lr=2e-3)
+fit(vae, digits, epochs=50, lr=2e-3, device="cpu")
 
 @torch.no_grad()
 def latent_draws(x, times):
@@ -662,7 +662,7 @@ def trained(prior):
     """A small VAE with this prior, trained for a few epochs with the prior held fixed."""
     torch.manual_seed(0)
     model = VAE.build(64, 4, (32,), prior=prior)
-    history = fit(model, digits.x[:512], epochs=5, prior_update="fixed")
+    history = fit(model, digits.x[:512], epochs=5, prior_update="fixed", device="cpu")
     return model, history
 
 one = MixturePrior(1, 4)
@@ -749,7 +749,7 @@ def start(seed):
     """A VAE that is almost an autoencoder, with a mixture of its latent means as prior."""
     torch.manual_seed(seed)
     model = VAE.build(64, 10)                                                   # 64-256-256-10
-    fit(model, digits, epochs=50, beta=0.1, seed=seed)
+    fit(model, digits, epochs=50, beta=0.1, seed=seed, device="cpu")
     return with_mixture(model, "full", seed)
 
 def with_mixture(model, covariance_type, seed):
@@ -768,7 +768,7 @@ def with_mixture(model, covariance_type, seed):
 def trained_jointly(model, prior_update, seed):
     """A copy of the model, trained on with the full rate."""
     model = copy.deepcopy(model)
-    fit(model, digits, epochs=30, prior_update=prior_update, seed=seed)
+    fit(model, digits, epochs=30, prior_update=prior_update, seed=seed, device="cpu")
     return model
 
 starts = [start(seed) for seed in range(5)]

@@ -1,5 +1,6 @@
 """What a notebook must look like. Each check takes a `Page` and returns what is wrong, in words; nothing means fine."""
 
+import ast
 import re
 import statistics
 from dataclasses import dataclass
@@ -108,6 +109,15 @@ def check_code_cells(page):
         number += kind == "code"
         if before == kind == "code":
             yield f"no prose before code cell {number}"
+
+
+def check_devices(page):
+    """Where there is a GPU, fit() takes the model there by itself, and the plain code around it would fail."""
+    for number, cell in enumerate(page.code, 1):
+        for node in ast.walk(ast.parse(cell.source)):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "fit":
+                if not any(keyword.arg in ("device", None) for keyword in node.keywords):
+                    yield f"code cell {number} calls fit without saying on which device"
 
 
 def check_execution(page):

@@ -55,6 +55,7 @@ def test_a_good_notebook_passes_every_check(tmp_path):
         ("code_cells", "is empty", [prose("x"), code("\n")]),
         ("code_cells", "no prose before code cell 1", [code()]),
         ("code_cells", "no prose before code cell 2", [prose("x"), code(), code()]),
+        ("devices", "without saying on which device", [prose("x"), code("fit(model, x, epochs=3)")]),
         ("execution", "execution counts", [code(count=None)]),
         ("execution", "execution counts", [code(count=2)]),
         ("execution", "ends in an error", [code(outputs=[new_output("error", ename="E", evalue="", traceback=[])])]),
