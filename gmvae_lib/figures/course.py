@@ -23,9 +23,6 @@ def course_map(size=(11, 6)):
         for column, (part, chapters) in enumerate(PARTS.items()):
             color = COLORS[column]
             axes.text(column, 0.72, part, ha="center", va="center", fontsize=13, fontweight="bold")
-            if column:
-                axes.annotate("", (column - 0.42, 0.36), (column - 0.58, 0.36),
-                              arrowprops={"arrowstyle": "->", "linewidth": 2})
             for row, chapter in enumerate(chapters):
                 ready = chapter[:2] in READY
                 axes.text(column, -row, chapter, ha="center", va="center", fontsize=12.5,
@@ -35,7 +32,8 @@ def course_map(size=(11, 6)):
                 if row:
                     axes.annotate("", (column, -row + 0.32), (column, -row + 0.62),
                                   arrowprops={"arrowstyle": "->", "linewidth": 1.5})
-        axes.set(xlim=(-0.5, 4.5), ylim=(-4.5, 1.1), title="Filled: ready to read. Dashed: still to come.")
+        axes.set(xlim=(-0.5, 4.5), ylim=(-4.5, 1.1),
+                 title="Read the parts from left to right, each from top to bottom. Filled: ready; dashed: to come.")
         axes.set_axis_off()
     alt = ("The map of the course: Start here leads to part I, mixtures and EM, chapters 1 to 3; part II, from EM to "
            "the VAE, chapters 4 to 6; part III, the mixture prior, chapters 7 to 11; and part IV, beyond, chapters 12 "
