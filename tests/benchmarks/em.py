@@ -31,7 +31,7 @@ def problem(n, dim, k, kind, steps):
 def main(quick, threads, repeats):
     """Prints the table of times and log-likelihoods, then memory."""
     warnings.simplefilter("ignore")
-    print("EM, float64, 10 steps from the same start: milliseconds a step")
+    print("EM, float64, same start, same number of steps: milliseconds a step")
     line("(N, D, K), covariances", "ours", "scikit-learn", "ratio", "difference")
     with threadpool_limits(threads):
         for size in SMALL if quick else SMALL + LARGE:
