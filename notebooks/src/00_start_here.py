@@ -161,7 +161,9 @@ figures.images(train.x[:40], train.image_shape, "Forty of the digits", columns=2
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Is everything in place?
 #
-# The next cell says what the course runs on. A graphics processor (GPU) is used where PyTorch finds one; none is needed.
+# The next cell says what the library computes on unless it is told otherwise: a graphics processor (GPU) where PyTorch
+# finds one. None is needed, and the chapters' small networks are told to stay on the main processor, which is faster for
+# them.
 
 # %% slideshow={"slide_type": "-"} tags=["nbval-ignore-output"]
 import platform
