@@ -1,7 +1,8 @@
 """The decoder's likelihood log p(x | z): what a "reconstruction error" must be to be part of a bound.
 
 Each class turns the decoder's raw output, `params` (N, D), into a distribution over the pixels x (N, D), independent
-given z. `scale` is the largest pixel value: encoders see x / scale. Source: Kingma & Welling (2014), appendix C.
+given z. Encoders see x / scale; `scale` is the largest pixel value, or for a Gaussian whatever brings x near 1. Source:
+Kingma & Welling (2014), appendix C.
 """
 
 import math
@@ -64,7 +65,7 @@ class Binomial(nn.Module):
 
 
 class Gaussian(nn.Module):
-    """Real-valued pixels: N(x | params, sigma² I) with one learnt sigma, kept above `min_sigma`."""
+    """Real-valued pixels: N(x | params, sigma² I), one learnt sigma above `min_sigma`. Eq. (5.15) is its optimum."""
 
     def __init__(self, sigma=1.0, min_sigma=1e-3, scale=1.0):
         super().__init__()

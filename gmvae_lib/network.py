@@ -1,7 +1,7 @@
 """Encoder and decoder networks: multilayer perceptrons, optionally gated by beta.
 
-A gated network serves every beta at once: each hidden unit is multiplied by sigmoid(a log beta + b), a and b learnt.
-Source: Bae et al. (2023), "Multi-rate VAE".
+Chapter 5's networks are plain. A gated one serves every beta at once: each hidden unit is multiplied by
+sigmoid(a log beta + b), a and b learnt. Source: Bae et al. (2023), "Multi-rate VAE".
 """
 
 import torch
@@ -46,7 +46,7 @@ class Gate(nn.Module):
 
 
 class Encoder(nn.Module):
-    """q(z | x) = N(mean, diag(exp(log_var))): data_dim D inputs, two heads of latent_dim d outputs."""
+    """q(z | x) = N(mean, diag(exp(log_var))), Eq. (5.5): data_dim D inputs, two heads of latent_dim d outputs."""
 
     def __init__(self, data_dim, latent_dim, hidden=(256, 256), gated=False):
         super().__init__()

@@ -16,7 +16,7 @@ from gmvae_lib.prior import StandardNormal
 
 
 class Elbo(NamedTuple):
-    """The two parts of the evidence lower bound (ELBO), each (N,), in nats, and the beta that weighs the rate."""
+    """The two parts of the evidence lower bound (ELBO), each (N,), in nats, and the rate's weight beta. Eq. (5.3)."""
 
     distortion: torch.Tensor
     rate: torch.Tensor

@@ -50,6 +50,12 @@ EXERCISES = {
                 lambda mean, log_var: 0.5 * (mean.square() + (2 * log_var).exp() - 1 - 2 * log_var).sum(-1),
             "you squared exp(log_var): it is sigma² already.":
                 lambda mean, log_var: 0.5 * (mean.square() + (2 * log_var).exp() - 1 - log_var).sum(-1),
+            "the last term is log sigma², which is log_var itself: you halved it.":
+                lambda mean, log_var: 0.5 * (mean.square() + log_var.exp() - 1 - 0.5 * log_var).sum(-1),
+            "the second term is sigma², which is exp(log_var): you took sigma.":
+                lambda mean, log_var: 0.5 * (mean.square() + (0.5 * log_var).exp() - 1 - log_var).sum(-1),
+            "you used sigma and log sigma: the rate has sigma² and log sigma².":
+                lambda mean, log_var: 0.5 * (mean.square() + (0.5 * log_var).exp() - 1 - 0.5 * log_var).sum(-1),
             "you averaged over dimensions: the rate is their sum.":
                 lambda mean, log_var: kl_standard(mean, log_var) / mean.shape[-1],
             "the half is missing.": lambda mean, log_var: 2 * kl_standard(mean, log_var),
@@ -68,11 +74,11 @@ EXERCISES = {
             "the -1 is missing: the rate must be zero for mean 0 and log_var 0.":
                 lambda mean, log_var: 0.5 * (mean.square() + log_var.exp() - log_var).sum(-1),
         },
-        hint="Try mean 0 and log_var 0: the rate must be zero.",
+        hint="It must be zero for mean 0 and log_var 0, and positive everywhere else.",
     ),
     "5.2": Exercise(
         cases=lambda: [(_counts(4, 6, n=16), 2 * _normal(4, 6), 16), (_counts(3, 5, n=4), _normal(3, 5), 4),
-                       (_counts(2, 3, n=16), 300 * _normal(2, 3, seed=5), 16)],
+                       (_counts(2, 3, n=16), 3000 * _normal(2, 3, seed=5), 16)],
         solution=_binomial,
         mistakes={
             "log C(n, x) is missing: without it the probabilities of a pixel's values do not sum to one.":
@@ -90,6 +96,12 @@ EXERCISES = {
                 lambda x, logits, n: -_binomial(x, logits, n),
             "log C(n, x) has the wrong sign.":
                 lambda x, logits, n: 2 * (x * logits - n * softplus(logits)).sum(-1) - _binomial(x, logits, n),
+            "you fixed n at 16: it is the argument n.": lambda x, logits, n: _binomial(x, logits, 16),
+            "exp(logits) overflows for large logits: use softplus.":
+                lambda x, logits, n: (math.lgamma(n + 1) - torch.lgamma(x + 1) - torch.lgamma(n - x + 1)
+                                      + x * logits - n * (1 + logits.exp()).log()).sum(-1),
+            "the sigmoid is rounded to 0 or 1 for large logits: use softplus, or logits=...":
+                lambda x, logits, n: torch.distributions.Binomial(n, probs=logits.sigmoid()).log_prob(x).sum(-1),
             "lgamma(k) is log (k-1)!: use lgamma(k + 1) for log k!.":
                 lambda x, logits, n: (math.lgamma(n) - torch.lgamma(x) - torch.lgamma(n - x) + x * logits
                                       - n * softplus(logits)).sum(-1),
@@ -138,6 +150,9 @@ EXERCISES = {
             "you used exp(log_var) as sigma: it is sigma².": _gradient_exp,
             "you summed over the draws: average.": lambda mean, log_var, eps: tuple(
                 len(eps) * part for part in _gradient(mean, log_var, eps)),
+            "the derivative of sin z is cos z.": lambda mean, log_var, eps: (
+                (value := (mean + (0.5 * log_var).exp() * eps).sin()).mean(),
+                (value * 0.5 * (0.5 * log_var).exp() * eps).mean()),
             "you forgot the draw: z is mean + sigma * eps, not mean.": lambda mean, log_var, eps: (
                 mean.cos(), torch.zeros_like(mean)),
             "in the second, eps is missing: the derivative of z by sigma is eps.": lambda mean, log_var, eps: (
@@ -161,6 +176,8 @@ EXERCISES = {
             "you divided by N, the number of points: divide by S, the number of draws.":
                 lambda r: torch.logsumexp(r, 0) - math.log(r.shape[1]),
             "you divided the logarithm by S: subtract log S.": lambda r: torch.logsumexp(r, 0) / len(r),
+            "you divided by S·N: for each point there are S ratios to average.":
+                lambda r: torch.logsumexp(r, 0) - math.log(r.numel()),
             "you added log S: subtract it.": lambda r: torch.logsumexp(r, 0) + math.log(len(r)),
             "you averaged over the points too: the result has shape (N,).": lambda r: _bound(r).mean(),
             "this is the best draw alone: average over all.": lambda r: r.amax(0),
@@ -189,11 +206,15 @@ EXERCISES = {
                 lambda m, lv, mp, lvp: 0.5 * (lvp - lv + ((m - mp).square() + lv.exp()) / (2 * lvp).exp() - 1).sum(-1),
             "the logarithm of the prior's variance is missing: its normalizing constant costs something too.":
                 lambda m, lv, mp, lvp: 0.5 * (-lv + ((m - mp).square() + lv.exp()) / lvp.exp() - 1).sum(-1),
+            "the distance of the means must be squared.":
+                lambda m, lv, mp, lvp: 0.5 * (lvp - lv + (m - mp + lv.exp()) / lvp.exp() - 1).sum(-1),
+            "you halved the logarithms twice: the half stands before the sum.":
+                lambda m, lv, mp, lvp: kl_diag(m, lv, mp, lvp) - 0.25 * (lvp - lv).sum(-1),
             "the -1 is missing: the divergence of a Gaussian from itself must be zero.":
                 lambda m, lv, mp, lvp: 0.5 * (lvp - lv + ((m - mp).square() + lv.exp()) / lvp.exp()).sum(-1),
             "this is the rate against the standard normal: the prior's mean and variance must enter.":
                 lambda m, lv, mp, lvp: kl_standard(m, lv),
         },
-        hint="The divergence of a Gaussian from itself must be zero.",
+        hint="It must be zero for a Gaussian and itself, and exercise 5.1's rate where mean_p and log_var_p are 0.",
     ),
 }
