@@ -11,6 +11,7 @@ x - mu_k take its place: slower, but exact. Sources: Dempster, Laird & Rubin (19
 
 import math
 import warnings
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -18,7 +19,8 @@ import torch
 from gmvae_lib.data import check_array, pick_device
 from gmvae_lib.gaussian import LOG_2PI, cholesky
 
-CHUNK_BYTES = 2**20  # one chunk's features: small enough to stay in a core's second-level cache
+CHUNK_BYTES = 2**23  # one chunk's features: small enough for the cache, large enough to share among cores (measured)
+SMALL_BYTES = 2**23  # all points' features: below this, handing work to other cores takes longer than doing it
 DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
 MAX_ROUNDING = 1e-8  # nats: where the expanded square could err by more, whitened differences are used
 SEEDING_POINTS = 20_000  # k-means++ looks at no more points than this
@@ -72,6 +74,18 @@ class Points:
         """The same mixture in the data's own coordinates (sign = +1) or in the centered ones (sign = -1)."""
         weights, means, covariances = (value.to(self.device) for value in parameters)
         return Parameters(weights, means + sign * self.center, covariances)
+
+
+@contextmanager
+def suitable_threads(x, n_components, kind):
+    """One thread while the data x (N, D) are small, all of PyTorch's otherwise."""
+    threads = torch.get_num_threads()
+    if 8 * len(x) * n_features(x.shape[1], n_components, kind) < SMALL_BYTES:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def em_step(x, parameters, kind="full", reg_covar=1e-6):

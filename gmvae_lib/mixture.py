@@ -59,7 +59,8 @@ class GaussianMixture(BaseEstimator):
         start = self._given_start(points.x.shape[1])
         generator = torch.Generator().manual_seed(self.seed)
         runs = (self._run(points, self._start(points, start, generator)) for _ in range(self.n_init))
-        parameters, history, self.converged_ = max(runs, key=lambda run: run[1][-1])
+        with em.suitable_threads(points.x, self.n_components, self.covariance_type):
+            parameters, history, self.converged_ = max(runs, key=lambda run: run[1][-1])
         self.weights_, self.means_, self.covariances_ = (value.cpu() for value in points.shift(parameters, +1))
         self.log_likelihood_ = torch.tensor(history, dtype=torch.float64)
         self.lower_bound_, self.n_iter_, self.n_features_in_ = history[-1], len(history) - 1, points.x.shape[1]

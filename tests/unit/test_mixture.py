@@ -444,3 +444,20 @@ def test_every_pair_of_family_and_start_gives_a_finite_fit():
     for kind, init in itertools.product(KINDS, ("k-means++", "random")):
         gmm = GaussianMixture(5, kind, init=init, max_iter=10, tol=0).fit(x)
         assert gmm.log_likelihood_.isfinite().all() and gmm.weights_.sum() == pytest.approx(1)
+
+
+def test_small_data_are_fitted_by_one_thread_and_the_setting_comes_back(monkeypatch):
+    x, seen, step = torch.randn(100_000, 3), [], em.step
+    before = torch.get_num_threads()
+    monkeypatch.setattr(em, "step", lambda *a: seen.append(torch.get_num_threads()) or step(*a))
+    torch.set_num_threads(2)
+    try:
+        GaussianMixture(2, tol=0, max_iter=1).fit(x[:500])
+        GaussianMixture(2, tol=0, max_iter=1).fit(x)
+        monkeypatch.setattr(em, "step", lambda *a: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            GaussianMixture(2).fit(x[:500])
+        assert seen == [1, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
