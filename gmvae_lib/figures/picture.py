@@ -75,7 +75,10 @@ class Blitted(Picture):
         for artist in self.artists:
             artist.axes.draw_artist(artist)
         buffer = io.BytesIO()
-        Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3]).save(buffer, "PNG", compress_level=1)
+        image = Image.fromarray(np.asarray(self.canvas.buffer_rgba())[..., :3])
+        # 256 colours halve the time to encode, and the bytes on their way to the browser.
+        image = image.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE)
+        image.save(buffer, "PNG", compress_level=1)
         return buffer.getvalue()
 
 

@@ -55,7 +55,8 @@ def test_the_quick_picture_is_the_figure_s_own(panel):
     panel.z2.value = 1.5
     whole = io.BytesIO()
     panel.picture.figure.savefig(whole, format="png", dpi=panel.picture.dpi)
-    assert np.abs(pixels(panel.image.value) - pixels(whole.getvalue())).mean() < 1
+    # Of 255 grey levels: the quick one has a palette of 256 colours, in which white is 254.
+    assert np.abs(pixels(panel.image.value) - pixels(whole.getvalue())).mean() < 2
 
 
 def test_coming_back_gives_the_same_picture(panel):

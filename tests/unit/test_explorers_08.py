@@ -26,7 +26,7 @@ def test_rates_are_ordered_and_the_exact_one_agrees_with_monte_carlo(panel):
         q = torch.tensor([[place]]), 2 * torch.tensor([[width]]).log()
         drawn = prior.rate(*q, method="exact", n_samples=4000, generator=torch.Generator().manual_seed(0))
         assert exact == pytest.approx(drawn.item(), rel=0.05, abs=0.15)
-        assert float(gamma.sum()) == pytest.approx(1)
+        assert gamma.sum().item() == pytest.approx(1)
 
 
 def test_caption_and_picture_follow_every_slider(panel):
