@@ -180,7 +180,7 @@ def natural_parameters(parameters, kind, factors=None):
 def features(chunk, kind):
     """phi (F, n) of a chunk (D, n), one column a point: products, then the point itself, then 1. Eq. (2.30)."""
     dim, n = chunk.shape
-    n_quadratic = {"full": dim * (dim + 1) // 2, "diag": dim, "spherical": 1, "tied": 0}[kind]
+    n_quadratic = _n_quadratic(dim, kind)
     phi = chunk.new_empty(n_quadratic + dim + 1, n)
     if kind == "full":
         row = 0
@@ -198,7 +198,12 @@ def features(chunk, kind):
 
 def n_features(dim, n_components, kind):
     """Numbers that the sweep holds for each point."""
-    return {"full": dim * (dim + 1) // 2, "diag": dim, "spherical": 1, "tied": 0}[kind] + 2 * dim + 1 + n_components
+    return _n_quadratic(dim, kind) + 2 * dim + 1 + n_components
+
+
+def _n_quadratic(dim, kind):
+    """How many products of coordinates phi(x) holds."""
+    return {"full": dim * (dim + 1) // 2, "diag": dim, "spherical": 1, "tied": 0}[kind]
 
 
 def log_joint(points, parameters, kind, expand=None, factors=None):
@@ -263,7 +268,7 @@ def expectation(points, parameters, kind, reference, expand, factors=None):
                     chunk @ chunk.T if kind == "tied" else part[:, :-1 - len(chunk)])
         else:
             part = weighted_sums(chunk, resp, reference, kind)
-        sums = part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
+        sums = _add(sums, part)
     counts, first, second = sums
     if expand and kind == "full":
         second = _unpack(second, first.shape[1])
@@ -290,6 +295,11 @@ def weighted_sums(chunk, resp, reference, kind):
     if kind in ("tied", "spherical"):
         second = second.sum(0) if kind == "tied" else second.sum(1)
     return resp.sum(1), torch.stack(first), second
+
+
+def _add(sums, part):
+    """The running sums with one chunk's added; `sums` is None before the first."""
+    return part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
 
 
 def _unpack(products, dim):
@@ -367,5 +377,5 @@ def partition_statistics(points, means, kind):
         nearest = (means.square().sum(1, keepdim=True) - 2 * means @ chunk).argmin(0)  # |x|² is the same for all
         resp = torch.nn.functional.one_hot(nearest, len(means)).T.to(chunk)
         part = weighted_sums(chunk, resp, means, kind)
-        sums = part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
+        sums = _add(sums, part)
     return Statistics(*sums, means)
