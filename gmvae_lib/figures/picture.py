@@ -65,9 +65,13 @@ class Blitted(Picture):
         self.canvas = FigureCanvasAgg(figure)
         for artist in artists:
             artist.set_animated(True)
-        self.canvas.draw()
+        self.background = self.capture()
         figure.set_layout_engine("none")
-        self.background = self.canvas.copy_from_bbox(figure.bbox)
+
+    def capture(self):
+        """Draws all the rest, as it is now, and returns it: to be kept as `background`."""
+        self.canvas.draw()
+        return self.canvas.copy_from_bbox(self.figure.bbox)
 
     def png(self, dpi=None):
         """The picture as PNG bytes, at the resolution it was made for."""

@@ -22,15 +22,42 @@ def caption(panel):
     return re.sub("<[^>]+>", "", panel.status.value)
 
 
+def moved(run, t, x):
+    """The mean log-likelihood and bound after round t's M-step, by torch.distributions."""
+    def joint(i):
+        gaussians = torch.distributions.MultivariateNormal(run.means[i], run.covariances[i])
+        return run.weights[i].log() + gaussians.log_prob(x[:, None])
+
+    resp = joint(t - 1).softmax(1)
+    return joint(t).logsumexp(1).mean(), (resp * (joint(t) - resp.log())).sum(1).mean()
+
+
 def test_the_run_is_em(panel):
     x = load("cigars", n_samples=panel.POINTS).x.double()
-    steps, history = panel._run
-    assert torch.equal(steps[0].means, torch.tensor(ARCH).double())
-    for before, after, log_likelihood in zip(steps, steps[1:], history):
+    run = panel._run
+    assert torch.equal(run.means[0], torch.tensor(ARCH).double())
+    for t, log_likelihood in enumerate(run.history[:-1]):
+        before = em.Parameters(run.weights[t], run.means[t], run.covariances[t])
         expected, its = em.em_step(x, before, "full", 1e-4)
         assert its == pytest.approx(log_likelihood)
-        assert all(torch.allclose(a, b) for a, b in zip(expected, after))
-    assert all(b > a for a, b in zip(history, history[1:]))
+        found = run.weights[t + 1], run.means[t + 1], run.covariances[t + 1]
+        assert all(torch.allclose(a, b) for a, b in zip(expected, found))
+    assert all(b > a for a, b in zip(run.history, run.history[1:]))
+
+
+@pytest.mark.parametrize("family", EMExplorer.FAMILIES)
+def test_the_bound_is_a_staircase_that_touches_the_log_likelihood_after_each_e_step(panel, family):
+    panel.family.value = family
+    x = load("cigars", n_samples=panel.POINTS).x.double()
+    run = panel._run
+    assert len(run.bound) == run.last + 1
+    assert run.bound[::2] == pytest.approx(run.history)
+    for t in (1, 2, 5):
+        log_likelihood, bound = moved(run, t, x)
+        assert run.history[t] == pytest.approx(float(log_likelihood))
+        assert run.bound[2 * t - 1] == pytest.approx(float(bound))
+        assert bound < log_likelihood
+    assert all(b > a - 1e-3 for a, b in zip(run.bound, run.bound[1:]))  # the floor costs a little
 
 
 def test_buttons_step_forward_and_back_and_stop_at_the_ends(panel):
@@ -41,25 +68,57 @@ def test_buttons_step_forward_and_back_and_stop_at_the_ends(panel):
     panel.on.click()
     assert panel.iteration.value == 1
     assert panel.image.value != before
-    assert "Step 1 of" in caption(panel) and "rose by" in caption(panel)
+    assert "Round 1 of" in caption(panel) and "M-step" in caption(panel) and "rose by" in caption(panel)
+    panel.on.click()
+    assert "Round 1 of" in caption(panel) and "E-step" in caption(panel)
+    panel.back.click()
     panel.back.click()
     assert panel.image.value == before
-    panel.iteration.value = panel.STEPS
-    assert panel.iteration.value == len(panel._run[1]) - 1
+    panel.iteration.value = panel._run.last
     assert "EM has converged" in caption(panel)
     panel.on.click()
-    assert panel.iteration.value == len(panel._run[1]) - 1
+    assert panel.iteration.value == panel._run.last
+
+
+def test_an_m_step_moves_the_outlines_and_an_e_step_the_colours(panel):
+    def colours():
+        return [cloud.get_facecolors().tolist() for cloud in panel._clouds[:3]]
+
+    def places():
+        return [name.get_position() for name in panel._names[:3]]
+
+    panel.iteration.value = 4
+    before = colours(), places()
+    panel.on.click()
+    assert colours() == before[0] and places() != before[1]
+    before = colours(), places()
+    panel.on.click()
+    assert colours() != before[0] and places() == before[1]
+
+
+def test_the_curves_show_the_run(panel):
+    panel.iteration.value = 7
+    run = panel._run
+    assert list(panel._done.get_ydata())[1:] == pytest.approx(run.history[1:5])
+    assert panel._done.get_ydata()[0] == panel._lowest > run.history[0], "a poor start is cut off"
+    x, level = panel._bound.get_data()
+    assert [float(v) for v in x] == [(i + 1) // 2 - 4 for i in range(8)]
+    unit = (level[7] - level[5]) / (run.bound[7] - run.bound[5])  # nats, or thousandths of them
+    assert unit == pytest.approx(1) or unit == pytest.approx(1000)
+    assert f"{'10⁻³ ' if unit > 2 else ''}nats" in panel._close.get_ylabel()
+    assert level[7] / unit == pytest.approx(run.bound[7] - run.history[4])
+    assert list(panel._touched.get_ydata())[-1] == 0
 
 
 def test_stepping_computes_nothing_again(panel, monkeypatch):
     monkeypatch.setattr(em, "em_step", None)  # would fail if it were called
-    panel.iteration.value = 7
-    assert "Step 7" in caption(panel)
+    panel.iteration.value = 14
+    assert "Round 7" in caption(panel)
 
 
 def test_the_caption_tells_the_share_that_changed(panel):
-    panel.iteration.value = 5
-    weights = panel._run[0][5].weights
+    panel.iteration.value = 10
+    weights = panel._run.weights[5]
     k, share = map(int, re.search(r"Component (\d) now claims (\d+)%", caption(panel)).groups())
     assert share == round(100 * float(weights[k - 1]))
 
@@ -73,7 +132,7 @@ def test_every_choice_can_be_drawn(panel, data, family):
         assert f"K = {n_components} on {data}" in caption(panel)
         assert panel._start.shape == (n_components, 2)
         panel.iteration.value = 20
-        assert "rose by" in caption(panel)
+        assert "E-step" in caption(panel)
         assert sum(name.get_visible() for name in panel._names) == n_components
 
 
@@ -85,11 +144,12 @@ def test_a_moved_start_is_a_new_run_from_there(panel):
     assert (panel.x1.value, panel.x2.value) == (0.0, -2.0)
     assert panel.iteration.value == 4, "to choose a component changes nothing yet"
     panel.x2.value = -2.5
-    assert panel._run[0][0].means[1].tolist() == [0.0, -2.5]
-    assert panel.iteration.value == 0
-    assert "Component 2 now starts at (0.00, −2.50)" in caption(panel)
+    assert panel._run.means[0, 1].tolist() == [0.0, -2.5]
+    assert panel.iteration.value == 4, "the same step of another run, to compare"
+    assert "Mean 2 now starts at (0.00, −2.50)" in caption(panel)
     panel.reset.click()
-    assert panel._run[0][0].means.tolist() == [[float(v) for v in row] for row in ARCH]
+    assert panel.iteration.value == 0
+    assert panel._run.means[0].tolist() == [[float(v) for v in row] for row in ARCH]
     assert panel.x2.value == -2.0
 
 
@@ -106,8 +166,30 @@ def test_fewer_components_bring_the_chosen_one_along(panel):
     panel.component.value = 3
     panel.k.value = 2
     assert panel.component.value == 2
+    assert panel.component.options == (1, 2)
+    panel.k.value = 8
     panel.component.value = 8
-    assert panel.component.value == 2, "there is no component 8"
+    assert "mean 8" in caption(panel)
+
+
+def test_whoever_looks_at_the_end_of_a_run_sees_the_end_of_the_next(panel):
+    panel.iteration.value = panel._run.last
+    for value in (-2.0, 0.0, 1.0):
+        panel.x1.value = value
+        assert panel.iteration.value == panel._run.last
+        assert "EM has converged" in caption(panel)
+
+
+def test_every_data_set_has_its_own_frame(panel):
+    frames = set()
+    for name in panel.TOYS:
+        panel.data.value = name
+        x = load(name, n_samples=panel.POINTS).x
+        (left, right), (bottom, top) = panel._plane.get_xlim(), panel._plane.get_ylim()
+        assert left < x[:, 0].min() and x[:, 0].max() < right
+        assert bottom < x[:, 1].min() and x[:, 1].max() < top
+        frames.add((left, right, bottom, top))
+    assert len(frames) == len(panel.TOYS)
 
 
 def test_another_start_differs_and_says_its_number(panel):
@@ -129,7 +211,7 @@ def test_a_component_far_from_all_points_is_said_to_claim_nothing(panel):
 
 
 def test_an_error_is_shown_in_the_panel(panel):
-    panel._draw_step = None
+    panel._draw_points = None
     panel.iteration.value = 3
     assert "This did not work" in panel.status.value
 
