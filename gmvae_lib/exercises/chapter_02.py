@@ -1,4 +1,4 @@
-"""Chapter 02's exercises: the E-step, the M-step's parts, and statistics from two places."""
+"""Chapter 02's exercises: the bound, the M-step's parts, and statistics from two places."""
 
 import torch
 
@@ -19,23 +19,20 @@ def _weights(*values):
     return torch.tensor(values, dtype=torch.float64)
 
 
-# --- 2.1: responsibilities, in log space
+# --- 2.1: the bound
 
 
-def _log_density_cases():
-    _, resp, _ = _points()
-    far = torch.tensor([[-900.0, -1000.0, -950.0], [-2000.0, -2001.0, -2000.5]], dtype=torch.float64)
-    weights = _weights(0.6, 0.3, 0.1)
-    return [(weights, resp.log() - 1), (weights, torch.cat([resp.log(), far]))]
+def _bound_cases():
+    cases = []
+    for seed in (8, 9):
+        x, q, _ = _points(seed=seed)
+        q[::3] = _hard(q[::3])  # zeros among them
+        cases.append((q, x @ torch.ones(2, 3, dtype=torch.float64) - torch.arange(1.0, 4.0)))
+    return [(torch.full_like(cases[0][0], 1 / 3), cases[0][1]), *cases]
 
 
-def _responsibilities(weights, log_densities):
-    return (weights.log() + log_densities).softmax(1)
-
-
-def _plain_responsibilities(weights, log_densities, epsilon=0.0):
-    joint = weights * log_densities.exp()
-    return joint / (joint.sum(1, keepdim=True) + epsilon)
+def _mean_bound(q, log_joint):
+    return (q * log_joint - torch.xlogy(q, q)).sum(1).mean()
 
 
 # --- 2.2 and 2.3: means and variances
@@ -129,27 +126,25 @@ def _merge_with_all_between(n_a, mean_a, cov_a, n_b, mean_b, cov_b):
 
 EXERCISES = {
     "2.1": Exercise(
-        cases=_log_density_cases,
-        solution=_responsibilities,
+        cases=_bound_cases,
+        solution=_mean_bound,
         mistakes={
-            "you left the logarithms too early: far out, every density underflows to 0, and 0/0 is not a number.":
-                _plain_responsibilities,
-            "you added a small constant to the sum: far out, a point then belongs to nobody. Stay in the logarithms.":
-                lambda weights, log_densities: _plain_responsibilities(weights, log_densities, epsilon=1e-12),
-            "you forgot the weights pi: add their logarithms before you normalize.":
-                lambda weights, log_densities: log_densities.softmax(1),
-            "you normalized over points instead of components: each row, not each column, must sum to one.":
-                lambda weights, log_densities: (weights.log() + log_densities).softmax(0),
-            "you normalized before the weights came in: rows no longer sum to one.":
-                lambda weights, log_densities: weights * log_densities.softmax(1),
-            "you added the weights to the log-densities: add their logarithms.":
-                lambda weights, log_densities: (weights + log_densities).softmax(1),
-            "these are the logarithms of the responsibilities: exponentiate them.":
-                lambda weights, log_densities: (weights.log() + log_densities).log_softmax(1),
-            "you did not normalize: divide by the sum over components (subtract its logarithm).":
-                lambda weights, log_densities: (weights.log() + log_densities).exp(),
+            "you forgot the entropy of q: subtract the sum of q log q.":
+                lambda q, log_joint: (q * log_joint).sum(1).mean(),
+            "you added q log q: the bound subtracts it.":
+                lambda q, log_joint: (q * log_joint + torch.xlogy(q, q)).sum(1).mean(),
+            "this is log p(x), the bound for the best q: it was to be computed for the given one.":
+                lambda q, log_joint: log_joint.logsumexp(1).mean(),
+            "you summed over the points: divide by their number.":
+                lambda q, log_joint: (q * log_joint - torch.xlogy(q, q)).sum(),
+            "you averaged over the components too: their sum is already weighted with q.":
+                lambda q, log_joint: (q * log_joint - torch.xlogy(q, q)).mean(),
+            "return one number, the average over the points.":
+                lambda q, log_joint: (q * log_joint - torch.xlogy(q, q)).sum(1),
+            "where q is 0, log q is minus infinity, and 0 times that is not a number: torch.xlogy(q, q) knows that "
+            "0 log 0 = 0.": lambda q, log_joint: (q * (log_joint - q.log())).sum(1).mean(),
         },
-        hint="Add log pi, subtract the logsumexp over components, exponentiate at the very end.",
+        hint="For each point, sum q times log-joint over the components and subtract the sum of q log q.",
     ),
     "2.2": Exercise(
         cases=lambda: [_points()[:2], _points(4, 3, seed=1)[:2]],
@@ -226,6 +221,6 @@ EXERCISES = {
             "you subtracted the spread between the means: it adds to the spread within.":
                 lambda *given: _merge(*given, sign=-1),
         },
-        hint="Turn each hospital's results back into sums (2.33), add the sums, and make one M-step.",
+        hint="Turn each hospital's results back into sums, Eq. (2.26), add the sums, and make one M-step.",
     ),
 }

@@ -7,14 +7,24 @@ from gmvae_lib.figures.picture import COLORS, LINES, MARKERS, Picture, array, st
 
 
 def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size=(6, 3.6), markers=True,
-           ylim=None):
-    """Lines over x: `series` maps a label to values, or to (x, values) where the x differ."""
+           ylim=None, errors=None, best=None):
+    """Lines over x: `series` maps a label to values, or to (x, values) where the x differ.
+
+    errors: from some of the labels to the half-lengths of error bars; best: "max" or "min" rings each line's best value.
+    """
     figure, axes = subplots(size=size)
     with style():
         for i, (label, values) in enumerate(series.items()):
             where, values = values if isinstance(values, tuple) else (x, values)
             axes.plot(array(where), array(values), color=COLORS[i % 10], linestyle=LINES[i % 4],
                       marker=MARKERS[i % 10] if markers else None, label=label)
+            if errors and label in errors:
+                axes.errorbar(array(where), array(values), array(errors[label]), fmt="none", capsize=4 + 2 * i,
+                              ecolor=COLORS[i % 10])
+            if best:
+                top = getattr(array(values), f"arg{best}")()
+                axes.plot(array(where)[top], array(values)[top], "o", markersize=15, markerfacecolor="none",
+                          markeredgecolor=COLORS[i % 10], markeredgewidth=2.5)
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
         if log_x:
             axes.set_xscale("log")
@@ -82,14 +92,26 @@ def scatter(x, labels, title, alt, mixture=None, xlabel="$x_1$", ylabel="$x_2$",
 def strip(groups, title, xlabel, alt, size=(7.5, 3)):
     """One row of dots for each group: `groups` maps a label to values, such as a score over seeds."""
     figure, axis = subplots(size=size)
+    everything = np.concatenate([array(values).ravel() for values in groups.values()])
+    width = np.ptp(everything) * 0.13 / size[0]  # of a dot: there are 72 points to an inch, and a third is margin
     with style():
         for row, values in enumerate(groups.values()):
             values = np.sort(array(values))
-            height = row + 0.28 * np.sin(np.arange(len(values)) * 2.4)  # spread the dots, the same way each time
-            axis.plot(values, height, MARKERS[row % 10], color=COLORS[row % 10], markersize=7, alpha=0.75)
+            axis.plot(values, row + _spread(values, width), MARKERS[row % 10], color=COLORS[row % 10], markersize=7, alpha=0.75)
         axis.set_yticks(range(len(groups)), groups)
         axis.set(title=title, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.6))
     return Picture(figure, alt)
+
+
+def _spread(values, width):
+    """Heights for sorted values, such that dots of this width touch as little as can be, the same each time."""
+    levels = 0.1 * np.array([0, 1, -1, 2, -2, 3, -3, 4, -4])
+    last, heights = np.full(len(levels), -np.inf), np.zeros(len(values))
+    for i, value in enumerate(values):
+        free = np.flatnonzero(value - last >= width)
+        chosen = free[0] if len(free) else last.argmin()
+        last[chosen], heights[i] = value, levels[chosen]
+    return heights
 
 
 def heatmaps(x, y, panels, title, alt, xlabel="$z_1$", ylabel="$z_2$", size=(8.4, 4.0)):

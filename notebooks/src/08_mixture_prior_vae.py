@@ -510,7 +510,7 @@ explorers.RateExplorer()
 #
 # $$\frac12\Big[N_k\log|\Lambda|-\mathrm{tr}(\Lambda A_k)\Big],\qquad A_k=\sum_{n=1}^N\gamma_{nk}\Big[(m_n-\mu_k)(m_n-\mu_k)^\top+S_n\Big].$$
 #
-# It is to be as large as possible. A small symmetric change $d\Lambda$ changes $\log|\Lambda|$ by $\mathrm{tr}(\Lambda^{-1}d\Lambda)$, Eq. (2.22), and hence the bracket by
+# It is to be as large as possible. A small symmetric change $d\Lambda$ changes $\log|\Lambda|$ by $\mathrm{tr}(\Lambda^{-1}d\Lambda)$, Eq. (2.16), and hence the bracket by
 # $\mathrm{tr}\big((N_k\Lambda^{-1}-A_k)\,d\Lambda\big)$. For every $d\Lambda$ that vanishes only if $N_k\Lambda^{-1}=A_k$. Since $\log|\Lambda|$ is strictly concave and the trace is linear, that is the one maximum:
 #
 # $$\Sigma_k=\frac1{N_k}\sum_{n=1}^N\gamma_{nk}\Big[(m_n-\mu_k)(m_n-\mu_k)^\top+\mathrm{diag}(\sigma_n^2)\Big]. \tag{8.24}$$

@@ -14,22 +14,15 @@ from gmvae_lib.exercises import check
 #
 # ### Exercise 2.1 (★, 5 minutes)
 #
-# The logarithm of the joint density is $\log\pi_k+\log\mathcal N(x_n|\mu_k,\Sigma_k)$. Normalizing a row means dividing by its sum; in logarithms,
-# subtracting the logarithm of its sum. Only then do we exponentiate: the largest entry of each row is then at least $1/K$, however far out the point lies.
+# In each term of the bound the logarithm of the quotient is a difference, $q_k\log p(x,c{=}k)-q_k\log q_k$. The second part is what `xlogy` computes, with the limit zero where $q_k=0$.
 
 # %%
-def responsibilities(weights, log_densities):
-    joint = weights.log() + log_densities
-    return (joint - joint.logsumexp(1, keepdim=True)).exp()
+def mean_bound(q, log_joint):
+    terms = q * log_joint - torch.xlogy(q, q)
+    return terms.sum(1).mean()
 
 
-check("2.1", responsibilities)
-
-# %% [markdown]
-# A softmax is the same in one word:
-
-# %%
-check("2.1", lambda weights, log_densities: (weights.log() + log_densities).softmax(1))
+check("2.1", mean_bound)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 2.2 (★, 5 minutes)
@@ -68,7 +61,7 @@ check("2.3", update_variances)
 # %%
 def tied_step(x, weights, means, covariance):
     gaussians = torch.distributions.MultivariateNormal(means, covariance)  # one for each mean
-    resp = responsibilities(weights, gaussians.log_prob(x[:, None]))
+    resp = (weights.log() + gaussians.log_prob(x[:, None])).softmax(1)
     means = update_means(x, resp)
     deltas = x[:, None] - means
     covariance = torch.einsum("nk,nki,nkj->ij", resp, deltas, deltas) / len(x)
