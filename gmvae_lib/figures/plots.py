@@ -97,7 +97,8 @@ def strip(groups, title, xlabel, alt, size=(7.5, 3)):
     with style():
         for row, values in enumerate(groups.values()):
             values = np.sort(array(values))
-            axis.plot(values, row + _spread(values, width), MARKERS[row % 10], color=COLORS[row % 10], markersize=7, alpha=0.75)
+            axis.plot(values, row + _spread(values, width), MARKERS[row % 10], color=COLORS[row % 10],
+                      markersize=7, alpha=0.75)
         axis.set_yticks(range(len(groups)), groups)
         axis.set(title=title, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.6))
     return Picture(figure, alt)

@@ -17,6 +17,7 @@ from gmvae_lib import figures
 from gmvae_lib.data import load
 
 torch.set_num_threads(1)  # the data are small: a second thread would only be waited for
+torch.set_default_dtype(torch.float64)  # double precision, 16 digits, throughout
 x = load("cigars").x.double()
 figures.em_stages(
     x, [[-3, 3], [0, -2], [3, 3]],
@@ -69,9 +70,9 @@ def log_joint(x, weights, means, covariances):
 # We start where the picture started: three means set down by hand, equal weights, unit covariances.
 
 # %%
-weights = torch.ones(3).double() / 3
-means = torch.tensor([[-3, 3], [0, -2], [3, 3]]).double()
-covariances = torch.eye(2).double().repeat(3, 1, 1)
+weights = torch.ones(3) / 3
+means = torch.tensor([[-3.0, 3.0], [0.0, -2.0], [3.0, 3.0]])
+covariances = torch.eye(2).repeat(3, 1, 1)
 joint = log_joint(x, weights, means, covariances)
 joint.shape
 
@@ -81,7 +82,7 @@ joint.shape
 # %%
 log_px = joint.logsumexp(1)                                                # Eq. (1.14)
 resp = (joint - log_px[:, None]).exp()                                     # Eqs. (1.16), (1.17)
-assert torch.allclose(resp.sum(1), torch.ones(len(x)).double())
+assert torch.allclose(resp.sum(1), torch.ones(len(x)))
 
 # %% [markdown]
 # The colours in the first picture are these numbers: each point's colour is mixed from its components' colours in the proportions $r_{nk}$.
@@ -104,7 +105,7 @@ c = load("cigars").y
 seen = [x[c == k] for k in range(3)]
 seen_means = torch.stack([points.mean(0) for points in seen])
 seen_covariances = torch.stack([points.T.cov(correction=0) for points in seen])
-seen_weights = torch.tensor([len(points) / len(x) for points in seen]).double()
+seen_weights = torch.tensor([len(points) / len(x) for points in seen])
 
 # %% [markdown]
 # ### But we cannot
@@ -163,7 +164,7 @@ figures.jensen(
 from torch import distributions
 
 torch.manual_seed(0)
-a, q = torch.rand(1000, 5).double(), distributions.Dirichlet(torch.ones(5).double()).sample((1000,))
+a, q = torch.rand(1000, 5), distributions.Dirichlet(torch.ones(5)).sample((1000,))
 assert ((q * a.log()).sum(1) <= (q * a).sum(1).log()).all()               # Eq. (2.3)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -185,7 +186,7 @@ def elbo(q, joint):
     return (q * joint - torch.xlogy(q, q)).sum(1)                      # Eq. (2.4)
 
 
-q = distributions.Dirichlet(torch.ones(3).double()).sample((len(x),))
+q = distributions.Dirichlet(torch.ones(3)).sample((len(x),))
 assert (elbo(q, joint) <= log_px).all()
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -229,7 +230,7 @@ assert torch.allclose(log_px, elbo(q, joint) + kl(q, log_posterior))       # Eq.
 # responsibilities, Eq. (1.16). A thousand other guesses do worse:
 
 # %%
-rivals = distributions.Dirichlet(torch.ones(3).double()).sample((1000, 1))
+rivals = distributions.Dirichlet(torch.ones(3)).sample((1000, 1))
 assert torch.allclose(elbo(resp, joint), log_px)                           # Eq. (2.7)
 assert all((elbo(rival, joint) <= log_px).all() for rival in rivals)
 
@@ -244,7 +245,7 @@ def moved_to(value):
     return log_joint(x, weights, elsewhere, covariances)
 
 
-heights, place = torch.linspace(-6, 8, 141).double(), -5.0
+heights, place = torch.linspace(-6, 8, 141), -5.0
 lines = {"log-likelihood": torch.stack([moved_to(v).logsumexp(1).mean() for v in heights])}
 for label in ("first bound, tight at −5", "second, tight at the first's top", "third, and so on"):
     shares_there = moved_to(place).softmax(1)
@@ -292,7 +293,7 @@ def expected_log_likelihood(resp, weights, means, covariances):
 
 # %%
 counts = resp.sum(0)                                                       # Eq. (2.9)
-assert torch.isclose(counts.sum(), torch.tensor(len(x)).double())
+assert torch.isclose(counts.sum(), torch.tensor(600.0))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The weights
@@ -314,7 +315,7 @@ assert torch.isclose(counts.sum(), torch.tensor(len(x)).double())
 
 # %%
 new_weights = counts / len(x)                                              # Eq. (2.11)
-rivals = distributions.Dirichlet(torch.ones(3).double()).sample((1000,))
+rivals = distributions.Dirichlet(torch.ones(3)).sample((1000,))
 loss = (counts * new_weights.log()).sum() - (counts * rivals.log()).sum(1)
 assert (loss >= 0).all()
 assert torch.allclose(loss, len(x) * kl(new_weights, rivals.log()))        # Eq. (2.12)
@@ -356,7 +357,7 @@ new_means = new_means.detach()
 # %%
 import math
 
-A = torch.tensor([[2.0, 0.6], [0.6, 0.5]]).double()                        # any covariance will do
+A = torch.tensor([[2.0, 0.6], [0.6, 0.5]])                                 # any covariance will do
 rivals = A.expand(3, 2, 2)
 deltas = x - new_means[:, None]                                            # (K, N, D)
 scatter = torch.einsum("nk,kni,knj->kij", resp, deltas, deltas) / counts[:, None, None]
@@ -384,7 +385,7 @@ assert torch.isclose(whole, constant - (counts / 2) @ inside)              # Eq.
 # Both can be checked with a small change in a random direction. What is left over must be of second order:
 
 # %%
-dA = 1e-6 * torch.tensor([[1.0, -2.0], [-2.0, 3.0]]).double()
+dA = 1e-6 * torch.tensor([[1.0, -2.0], [-2.0, 3.0]])
 inverse, change = torch.linalg.inv(A), torch.linalg.inv(A + dA) - torch.linalg.inv(A)
 assert abs((A + dA).logdet() - A.logdet() - (inverse @ dA).trace()) < 1e-9  # Eq. (2.16)
 assert (change + inverse @ dA @ inverse).abs().max() < 1e-9                # Eq. (2.17)
@@ -419,7 +420,7 @@ assert slope.abs().max() < 1e-9 * len(x)
 # by $\log a\le a-1$, our inequality once more, and with equality only if all $\lambda_i=1$, that is, $\Sigma=S$. No other covariance does as well:
 
 # %%
-noise = torch.randn(300, 3, 2, 4).double()
+noise = torch.randn(300, 3, 2, 4)
 rivals = noise @ noise.mT / 4
 best = expected_log_likelihood(resp, new_weights, new_means, scatter)
 assert all(expected_log_likelihood(resp, new_weights, new_means, rival) < best for rival in rivals)
@@ -1035,7 +1036,7 @@ print("another start is better by more than 0.2 nats per point:",
 # The third mean starts so far away that its share of every point underflows to zero. Then $N_3=0$, and Eq. (2.14) divides zero by zero:
 
 # %%
-lost = torch.tensor([[-2.5, -1.0], [2.0, -1.5], [1000.0, 1000.0]]).double()
+lost = torch.tensor([[-2.5, -1.0], [2.0, -1.5], [1000.0, 1000.0]])
 broken, _ = fit_by_em(blobs, (weights, lost, covariances), steps=1)
 print("Is the mean a number?", (~broken[1].isnan().any(1)).tolist())
 
@@ -1054,7 +1055,7 @@ print(caught[0].message)
 # Two groups of points; in the first all points are the same. (A sensor that was stuck; a value that was filled in.)
 
 # %%
-stuck = torch.cat([torch.tensor([[4.0, 4.0]]).double().repeat(50, 1), blobs[:200]])
+stuck = torch.cat([torch.tensor([[4.0, 4.0]]).repeat(50, 1), blobs[:200]])
 try:
     GaussianMixture(2, reg_covar=0, means_init=[[4.0, 4.0], [0.0, 0.0]]).fit(stuck)
 except ValueError as error:
@@ -1077,17 +1078,19 @@ print("converged:", floored.converged_, "| smallest variance is at the floor:",
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Densities in place of their logarithms
 #
-# Chapter 1 warned of densities that underflow. In EM a single point suffices. It lies a little further out than the others, and the E-step is written as Eq. (1.16) stands:
+# Chapter 1 warned of densities that underflow. In EM a single point is enough to spoil everything. One lies a little further out than the others, and the E-step is written as Eq. (1.16)
+# stands:
 
 # %%
-outlier = torch.tensor([[60.0, 0.0]]).double()
-densities = log_joint(outlier, *fitted).exp()
+outlier = torch.tensor([[60.0, 0.0]])
+densities = log_joint(torch.cat([x, outlier]), *fitted).exp()
 careless = densities / densities.sum(1, keepdim=True)
-print("its responsibilities:", careless)
+print("points without a number:", int(careless.isnan().any(1).sum()), "| means without one, next:",
+      int(m_step(torch.cat([x, outlier]), careless)[1].isnan().any(1).sum()))
 
 # %% [markdown]
-# All three densities are smaller than the smallest number that double precision holds, about $5\cdot10^{-324}$, and zero divided by zero is not a number. The next M-step adds this row to every sum, and
-# one point has turned all means into `nan`. A widespread "cure" adds a small constant to the denominator; then the point belongs to nobody, and no error is shown. The real cure is never to leave the logarithms:
+# All three densities of that point are zero in double precision, and zero divided by zero is not a number. The M-step adds this one row to every sum. (A small constant in the denominator hides the
+# error and does not mend it: then the point belongs to nobody.) The cure is never to leave the logarithms:
 
 # %%
 resp, log_px = e_step(outlier, *fitted)
