@@ -49,25 +49,93 @@ def draw_outlines(axis, means, covariances, n_std=2.0):
                   bbox={"boxstyle": "circle,pad=0.2", "facecolor": COLORS[k % 10], "edgecolor": "black"})
 
 
-def mixture_panels(x, stages, alt, n_std=2.0, size=None):
-    """The same points (N, 2) in panels side by side: `stages` maps a title to (resp (N, K), mixture), or Nones.
+def mixture_panels(x, stages, alt, n_std=2.0, size=None, columns=None):
+    """The same points (N, 2) in panels, `columns` side by side: `stages` maps a title to (resp (N, K), mixture), or
+    Nones.
 
     Colours are mixed by responsibility, the marker is the likeliest component's, and a `mixture` (weights, means, full
     covariances) adds outlines and numbered centers.
     """
     x = array(x)
-    figure, axes = subplots(1, len(stages), size or (4 * len(stages), 3.9), sharex=True, sharey=True, squeeze=False)
+    columns = columns or len(stages)
+    rows = -(-len(stages) // columns)
+    figure, axes = subplots(rows, columns, size or (4 * columns, 3.9 * rows), sharex=True, sharey=True, squeeze=False)
     with style():
-        for axis, (title, (resp, mixture)) in zip(axes[0], stages.items(), strict=True):
+        for axis, (title, (resp, mixture)) in zip(axes.flat, stages.items(), strict=True):
             if resp is None:
                 axis.plot(*x.T, "o", color="#777777", markersize=4, alpha=0.7)
             else:
                 draw_soft_points(axis, x, array(resp))
             if mixture is not None:
                 draw_outlines(axis, *mixture[1:], n_std=n_std)
-            axis.set(title=title, xlabel="$x_1$", aspect="equal")
+            axis.set_title(title, fontsize=15)  # such figures are wide, and shown narrower than they are
+            axis.set_aspect("equal")
+        for row in axes:
+            row[0].set_ylabel("$x_2$")
+        for axis in axes[-1]:
+            axis.set_xlabel("$x_1$")
+        figure.set_layout_engine("compressed")
+    return Picture(figure, alt)
+
+
+def density_panels(x, panels, alt, size=None):
+    """The same points (N, 2) side by side, over the density of a mixture: `panels` maps a title to its (weights, means,
+    full covariances), or to None for the points alone. Bands are darker where the density is higher."""
+    x = array(x)
+    figure, axes = subplots(1, len(panels), size or (4 * len(panels), 3.9), sharex=True, sharey=True, squeeze=False)
+    low, high = x.min(0) - 1, x.max(0) + 1
+    lines = [np.linspace(a, b, 90) for a, b in zip(low, high, strict=True)]
+    grid = torch.from_numpy(np.stack(np.meshgrid(*lines), -1).reshape(-1, 2)).double()
+    with style():
+        for axis, (title, mixture) in zip(axes[0], panels.items(), strict=True):
+            axis.plot(*x.T, "o", color="#555555", markersize=3, alpha=0.6)
+            if mixture is not None:
+                weights, means, covariances = (torch.as_tensor(array(value)).double() for value in mixture)
+                joint = weights.log()[:, None] + log_prob_full(grid, means, cholesky(covariances))
+                density = joint.logsumexp(0).exp().reshape(90, 90)
+                levels = density.max() * torch.tensor([0.03, 0.1, 0.25, 0.45, 0.65, 0.85, 1.0]).double()
+                axis.contourf(*lines, density, levels, cmap="Blues", vmin=-0.15 * levels[-1], zorder=0)
+                axis.contour(*lines, density, levels[:-1], colors="#0072B2", linewidths=0.8)
+                axis.plot(*array(means).T, "X", color=COLORS[1], markersize=12, markeredgecolor="white")
+            axis.set(title=title, xlabel="$x_1$", aspect="equal", xlim=(low[0], high[0]), ylim=(low[1], high[1]))
         axes[0, 0].set_ylabel("$x_2$")
         figure.set_layout_engine("compressed")
+    return Picture(figure, alt)
+
+
+def cloud_panels(panels, labels, alt, legend, size=None):
+    """Other points in each panel, with the same `labels` (N,) throughout: `panels` maps a title to (points (N, 2), mean,
+    covariance), whose outlines at 1 and 2 standard deviations are drawn; `legend` names the labels 0, 1, ..."""
+    figure, axes = subplots(1, len(panels), size or (4.4 * len(panels), 4.3), squeeze=False)
+    labels = array(labels)
+    with style():
+        for axis, (title, (points, mean, covariance)) in zip(axes[0], panels.items(), strict=True):
+            for i, name in enumerate(legend):
+                axis.plot(*array(points)[labels == i].T, MARKERS[i], color=COLORS[i], markersize=4.5, alpha=0.7,
+                          label=name)
+            for n_std, line in ((1, "-"), (2, "--")):
+                axis.plot(*ellipse(mean, covariance, n_std).T, color="black", linestyle=line, linewidth=1.8)
+            axis.set(title=title, xlabel="first coordinate", ylabel="second coordinate", aspect="equal")
+        figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=len(legend),
+                      markerscale=1.6)
+    return Picture(figure, alt)
+
+
+def hills(x, y, values, marks, title, xlabel, ylabel, alt, size=(6.6, 5.2)):
+    """A function of two parameters, values (len(y), len(x)), as a map with contour lines and its diagonal; `marks` maps
+    a label to a place (x, y)."""
+    figure, axis = subplots(size=size)
+    with style():
+        filled = axis.contourf(array(x), array(y), array(values), 18, cmap="cividis")
+        axis.contour(array(x), array(y), array(values), 18, colors="white", linewidths=0.4)
+        for i, (label, place) in enumerate(marks.items()):
+            axis.plot(*place, MARKERS[i], color=COLORS[1 + i], markersize=12, markeredgecolor="white",
+                      markeredgewidth=1.5, linestyle="none", label=label)
+        axis.plot([x[0], x[-1]], [x[0], x[-1]], "--", color="white", linewidth=1.5)
+        axis.set(title=title, xlabel=xlabel, ylabel=ylabel, aspect="equal")
+        axis.grid(False)
+        figure.legend(loc="outside lower center", ncols=len(marks))
+        figure.colorbar(filled, ax=axis, label="nats per point")
     return Picture(figure, alt)
 
 
