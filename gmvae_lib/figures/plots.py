@@ -10,7 +10,7 @@ def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size
            ylim=None, errors=None, best=None):
     """Lines over x: `series` maps a label to values, or to (x, values) where the x differ.
 
-    errors: from some of the labels to the half-lengths of error bars; best: "max" or "min" rings each line's best value.
+    errors: from some of the labels to the half-lengths of error bars; best: "max" or "min" rings each line's best.
     """
     figure, axes = subplots(size=size)
     with style():
