@@ -4,11 +4,14 @@ from gmvae_lib.figures.course import PARTS, READY, course_map
 from gmvae_lib.figures.latent import clusters, discriminant_plane, latent_plane
 from gmvae_lib.figures.mixtures import (
     blend,
+    cloud_panels,
+    density_panels,
     draw_outlines,
     draw_soft_points,
     ellipse,
     em_stages,
     full_covariances,
+    hills,
     jensen,
     mixture_panels,
     shares,
@@ -19,6 +22,7 @@ from gmvae_lib.figures.plots import counts, curve_panels, curves, heatmaps, imag
 __all__ = [
     "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "style", "subplots", "array", "ellipse",
     "full_covariances", "blend", "draw_soft_points", "draw_outlines", "mixture_panels", "shares", "em_stages",
-    "jensen", "curves", "curve_panels", "images", "scatter", "strip", "heatmaps", "counts", "table",
+    "density_panels", "cloud_panels", "hills", "jensen", "curves", "curve_panels", "images", "scatter", "strip",
+    "heatmaps", "counts", "table",
     "latent_plane", "discriminant_plane", "clusters", "PARTS", "READY", "course_map",
 ]

@@ -104,8 +104,8 @@ def density_panels(x, panels, alt, size=None):
 
 
 def cloud_panels(panels, labels, alt, legend, size=None):
-    """Other points in each panel, with the same `labels` (N,) throughout: `panels` maps a title to (points (N, 2), mean,
-    covariance), whose outlines at 1 and 2 standard deviations are drawn; `legend` names the labels 0, 1, ..."""
+    """Points with the same `labels` (N,) in each panel: `panels` maps a title to (points (N, 2), mean, covariance), and
+    outlines at 1 and 2 standard deviations are drawn; `legend` names the labels 0, 1, ..."""
     figure, axes = subplots(1, len(panels), size or (4.4 * len(panels), 4.3), squeeze=False)
     labels = array(labels)
     with style():
