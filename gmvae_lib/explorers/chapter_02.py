@@ -47,15 +47,15 @@ class EMExplorer(Panel):
         self.back, self.on, self.reset, self.another = (
             widgets.Button(description=text, layout={"width": "9em"})
             for text in ("◀ Back", "Step ▶", "Reset", "Another start"))
+        moving = {"width": "16em"}
         self.iteration = widgets.IntSlider(0, 0, 2 * self.STEPS, description="half step", readout=False, layout=wide)
         self.data = widgets.Dropdown(options=self.TOYS, value=data, description="data", layout=narrow)
         self.k = widgets.IntSlider(n_components, 1, self.MOST, description="K", readout=False, layout=wide)
         self.family = widgets.Dropdown(options=self.FAMILIES, value=covariance_type, description="covariance",
                                        layout=narrow)
-        self.component = widgets.ToggleButtons(options=range(1, n_components + 1), description="move mean",
-                                               style={"button_width": "2.2em"})
+        self.component = widgets.ToggleButtons(options=self._numbered(n_components), style={"button_width": "6em"})
         self.x1, self.x2 = (widgets.FloatSlider(0, min=-8, max=8, step=self.GRID, description=f"start x{i}",
-                                                readout=False, layout={"width": "17em"}) for i in (1, 2))
+                                                readout=False, layout=moving) for i in (1, 2))
         self.seed, self._given, self._runs, self._toys, self._last = seed, means, {}, {}, {}
         self.back.on_click(lambda _: self._go(self.iteration.value - 1))
         self.on.on_click(lambda _: self._go(self.iteration.value + 1))
@@ -63,8 +63,7 @@ class EMExplorer(Panel):
         self.another.on_click(lambda _: self._restart(self.seed + 1))
         self._prepare_figure()
         super().__init__([[with_box(self.iteration), self.back, self.on], [with_box(self.k), self.data, self.family],
-                          [self.component, with_box(self.x1), with_box(self.x2)],
-                          [self.another, self.reset]],
+                          [self.component], [with_box(self.x1), with_box(self.x2), self.another, self.reset]],
                          "A widget: points coloured by responsibility, the outlines of a Gaussian mixture's components "
                          "and the paths of their means; beside them the log-likelihood after each step of EM, and, "
                          "enlarged, the bound that touches it after each E-step and falls behind it at each M-step. "
@@ -109,7 +108,8 @@ class EMExplorer(Panel):
             plane.set_title("Points, outlines and the means' paths")
             plane.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(-1.5, 2.5), ylim=(-1.5, 1.5))
             plane.set_aspect("equal")  # so that spherical components are circles
-            curve.set(title="Log-likelihood (dotted: still to come)", ylabel="nats per point", ylim=(-5.6, -2.4))
+            curve.set(title="Log-likelihood (dotted: still to come)", ylabel="nats per point",
+                      xlim=(-1, self.STEPS + 1), ylim=(-5.6, -2.4))
             curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             curve.yaxis.set_major_locator(MaxNLocator(nbins=5))
             curve.yaxis.set_major_formatter("{x:.2f}")
@@ -128,7 +128,7 @@ class EMExplorer(Panel):
             self._toy(name)
 
     def _toy(self, name):
-        """(points, lowest log-likelihood shown, background): what stays while the reader looks at one data set."""
+        """The points; sets what stays while the reader looks at them: limits, lowest level shown, background."""
         if name not in self._toys:
             x = load(name, n_samples=self.POINTS).x.double()
             mean = x.mean(0)
@@ -137,16 +137,17 @@ class EMExplorer(Panel):
             half = half + 0.25 * half.max()
             half = half.maximum(half.flip(0) * torch.tensor([1.2, 0.75]))  # fills the panel, which is wider than high
             (left, right), (bottom, top) = torch.stack([middle - half, middle + half], 1).tolist()
-            limits = {self._plane: ((left, right), (bottom, top)),
-                      self._curve: ((-1, self.STEPS + 1), (single - 1.6, single + 1.8))}
-            for axis, (xlim, ylim) in limits.items():
-                axis.set(xlim=xlim, ylim=ylim)
-            self._toys[name] = x, single - 1.5, limits, self._picture.capture()
-        x, self._lowest, limits, self._picture.background = self._toys[name]
-        for axis, (xlim, ylim) in limits.items():
-            axis.set(xlim=xlim, ylim=ylim)
-            axis.apply_aspect()
+            frame = (left, right), (bottom, top), (single - 1.6, single + 1.8)
+            self._set_frame(*frame)
+            self._toys[name] = x, single - 1.5, frame, self._picture.capture()
+        x, self._lowest, frame, self._picture.background = self._toys[name]
+        self._set_frame(*frame)
         return x
+
+    def _set_frame(self, xlim, ylim, levels):
+        self._plane.set(xlim=xlim, ylim=ylim)
+        self._plane.apply_aspect()
+        self._curve.set(ylim=levels)
 
     def draw(self):
         """The picture of the present half step, and in words what the last change did."""
@@ -171,7 +172,7 @@ class EMExplorer(Panel):
         if changed & {"data", "k"}:
             self._start = self._new_start()
             if len(self.component.options) != self.k.value:
-                self.component.options = range(1, self.k.value + 1)
+                self.component.options = self._numbered(self.k.value)
                 self.component.value = min(now["component"], self.k.value)
             said = f"Start number {self.seed + 1} for K = {self.k.value} on {self.data.value}. "
         elif changed & {"x1", "x2"} and "component" not in changed:
@@ -197,6 +198,10 @@ class EMExplorer(Panel):
                 self.iteration.value = self._run.last
         self._last = {name: getattr(self, name).value for name in names}
         return said
+
+    @staticmethod
+    def _numbered(n_components):
+        return [(f"mean {k}", k) for k in range(1, n_components + 1)]
 
     def _new_start(self):
         if self._given is not None and len(self._given) == self.k.value:
