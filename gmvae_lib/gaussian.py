@@ -25,12 +25,12 @@ def cholesky(covariances, hint="raise reg_covar"):
 
 
 def log_prob_diag(x, mean, log_var):
-    """log N(x | mean, diag(exp(log_var))), summed over the last axis, in nats. Eq. (5.6)."""
+    """log N(x | mean, diag(exp(log_var))), summed over the last axis, in nats. Eqs. (1.7), (5.6)."""
     return -0.5 * (LOG_2PI + log_var + (x - mean).square() * (-log_var).exp()).sum(-1)
 
 
 def log_prob_full(x, mean, scale_tril):
-    """log N(x | mean, L Lᵀ) for points x (N, D), in nats: (N,). Eq. (2.2).
+    """log N(x | mean, L Lᵀ) for points x (N, D), in nats: (N,). Eq. (1.4).
 
     For one Gaussian, mean is (D,) and L = scale_tril (D, D); for K of them, (K, D) and (K, D, D) give (K, N).
     """
