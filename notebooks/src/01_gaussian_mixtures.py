@@ -944,11 +944,15 @@ assert (gain + penalty + other <= ceiling).all()                           # Eq.
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Move it yourself
 #
-# A mixture to be fitted by hand. Choose a component; move its center, its two standard deviations, its correlation and its weight; change $K$, the family and the data. On the left are the density and the points, coloured by responsibility; on the right is the log-likelihood, for
-# every size that the chosen component could have. The sentence below says what your last change did.
+# A mixture to be fitted by hand, to a hundred points. Choose a component; move its weight, its center, its two standard deviations and its correlation; change $K$, the family and the data. On the left are the density and the points, coloured by responsibility; on the right is the log-likelihood, for
+# every size that the chosen component could have, with the present one marked. The sentence below says what your last change did.
 #
-# Things to try: how close do you come to the dashed line, the mixture that the points were drawn from? (Finding the best by hand is tedious; remember that for the next chapter.) Then press *Onto a point* and *Shrink* until you have beaten it. Now tick *with a prior*. Last, watch what
-# the other families do to your best fit.
+# Things to try:
+#
+# - How close do you come to the dashed line? It is reached with each component's mean and covariance computed from its own points, as we did above. (To find it by hand is tedious. Remember that for the next chapter.)
+# - Give up: set $K=4$ and press *Components known*. Component 4 is one too many, spread over all the points. Choose it, move it *Onto a point*, and *Shrink* it until you have beaten the dashed line. Where does the curve on the right lead?
+# - Tick *with a prior*, and look at the curve again.
+# - Go through the families. Which of them loses least of the fit? Which one cannot collapse?
 
 # %%
 from gmvae_lib.explorers import MixtureExplorer
