@@ -347,7 +347,7 @@ new_means = new_means.detach()
 # ### The covariances: what is to be maximized
 #
 # Because the best mean is known whatever the covariance, we put it in, and look for the covariance that goes with it. For a
-# column vector $v$ and a matrix $A$, the number $v^\top Av$ equals the *trace* $\operatorname{tr}(A\,vv^\top)$, the sum of the
+# vector $v$ and a matrix $A$, the number $v^\top Av$ equals the *trace* $\operatorname{tr}(A\,vv^\top)$, the sum of the
 # diagonal: both are $\sum_{ij}A_{ij}v_iv_j$. So the part of $\mathcal Q$ that contains $\Sigma_k$ is, up to a constant,
 #
 # $$-\frac{N_k}2\Big(\log\det\Sigma_k+\operatorname{tr}\big(\Sigma_k^{-1}S_k\big)\Big),\qquad S_k=\frac1{N_k}\sum_{n}r_{nk}(x_n-\mu_k)(x_n-\mu_k)^\top, \tag{2.15}$$
@@ -413,7 +413,7 @@ assert slope.abs().max() < 1e-9 * len(x)
 # ### The covariances: why it is the maximum
 #
 # Let $f(\Sigma)=\log\det\Sigma+\operatorname{tr}(\Sigma^{-1}S)$ be the bracket; we want it small. Chapter 1 has compared it with its value at $S$,
-# Eq. (1.26): with $S=LL^\top$ and the eigenvalues $\lambda_i>0$ of $L^\top\Sigma^{-1}L$,
+# Eq. (1.26): for a positive definite $S=LL^\top$, with the eigenvalues $\lambda_i>0$ of $L^\top\Sigma^{-1}L$,
 #
 # $$f(\Sigma)-f(S)=\sum_{i=1}^{D}\big(\lambda_i-1-\log\lambda_i\big)\;\ge\;0,$$
 #
@@ -585,7 +585,7 @@ assert all(slope.abs().max() < 1e-4 for slope in slopes)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The same, from two libraries
 #
-# We have built `GaussianMixture`, and may now import it. From our start, with `tol=0` so that it makes exactly 25 steps, it must follow the same
+# Chapter 1 set the parameters of a `GaussianMixture` by hand. Now we have built its `fit` as well, and may use it. From our start, with `tol=0` so that it makes exactly 25 steps, it must follow the same
 # path. `precisions_init` takes inverse covariances; ours are unit matrices. `reg_covar` we come to in the failure lab.
 
 # %%
@@ -736,7 +736,7 @@ def batches(size=50):
         yield torch.tensor(file[first:first + size])
 
 # %% [markdown]
-# Every sweep asks for the batches again. After 25 steps we are where `GaussianMixture` was with all points at hand:
+# Every sweep asks for the batches again. After 25 steps we are where `fit_by_em` is with all points at hand:
 
 # %%
 theta = start

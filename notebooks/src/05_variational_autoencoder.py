@@ -52,7 +52,7 @@ figures.latent_plane(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A model whose posterior has no formula
 #
-# In chapter 2 a point came about in two steps: choose one of $K$ components, then draw $x$ from that component. We
+# In chapter 1 a point came about in two steps: choose one of $K$ components, then draw $x$ from that component. We
 # keep the two steps and replace the finite choice by a continuous one. First a *latent* point $z\in\mathbb R^d$ is
 # drawn from the *prior* $p(z)=\mathcal N(z\mid 0,I)$. Then a network with parameters $\theta$, the *decoder*, turns
 # $z$ into a distribution $p_\theta(x\mid z)$ over data $x\in\mathbb R^D$. The density of $x$ collects the
@@ -61,7 +61,7 @@ figures.latent_plane(
 # $$p_\theta(x)=\int p_\theta(x\mid z)\,p(z)\,dz. \tag{5.1}$$
 #
 # The mixture's sum over $K$ terms has become an integral, with a network inside. It has no formula, and neither has
-# the *posterior* $p_\theta(z\mid x)=p_\theta(x\mid z)\,p(z)/p_\theta(x)$, which chapter 2 called responsibilities.
+# the *posterior* $p_\theta(z\mid x)=p_\theta(x\mid z)\,p(z)/p_\theta(x)$, which chapter 1 called responsibilities.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### A toy with all answers

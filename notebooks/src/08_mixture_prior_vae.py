@@ -110,7 +110,7 @@ print("the mixture saves more than one nat an image:", rate_normal - rate_mixtur
 # $$p(x,z,c)=\pi_c\;\mathcal N(z|\mu_c,\Sigma_c)\;p_\theta(x|z). \tag{8.2}$$
 #
 # The image depends on the component only through $z$. Since only $x$ is seen, we sum over $c$ first. What remains is an ordinary VAE
-# with another prior, chapter 2's mixture density in the latent space:
+# with another prior, chapter 1's mixture density in the latent space:
 #
 # $$p(z)=\sum_{k=1}^K\pi_k\,\mathcal N(z|\mu_k,\Sigma_k),\qquad p(x)=\int p(z)\,p_\theta(x|z)\,dz. \tag{8.3}$$
 #
@@ -280,7 +280,7 @@ def component_kl(mean, log_var_q, means, log_var):
     return 0.5 * (log_var - s + distance / log_var.exp() - 1).sum(-1)           # Eq. (8.12)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# A full covariance itself is never inverted. With chapter 2's Cholesky factor, now called $L$, $\Sigma=LL^\top$, and $W=L^{-1}$, we have $\Sigma^{-1}=W^\top W$: the
+# A full covariance itself is never inverted. With chapter 1's Cholesky factor $L$, $\Sigma=LL^\top$, and $W=L^{-1}$, we have $\Sigma^{-1}=W^\top W$: the
 # distance is the squared length of $W(m-\mu)$, the trace is $\sum_{ij}W_{ij}^2\sigma_j^2$, and $\log|\Sigma|=2\sum_i\log L_{ii}$.
 
 # %%
@@ -325,7 +325,7 @@ def rate_joint(kl, weights, resp):
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # What does it have to do with the rate that we wanted? Split both joints the other way round, $q(z,c)=q(z)\,\gamma_c$ and $p(z,c)=p(z)\,p(c|z)$, where
-# $p(c|z)\propto\pi_c\,\mathcal N(z|\mu_c,\Sigma_c)$ are chapter 2's responsibilities of the place $z$. Now $\log\frac{q(z)\gamma_c}{p(z)p(c|z)}=\log\frac{q(z)}{p(z)}+\log\frac{\gamma_c}{p(c|z)}$. The first part is the
+# $p(c|z)\propto\pi_c\,\mathcal N(z|\mu_c,\Sigma_c)$ are chapter 1's responsibilities of the place $z$. Now $\log\frac{q(z)\gamma_c}{p(z)p(c|z)}=\log\frac{q(z)}{p(z)}+\log\frac{\gamma_c}{p(c|z)}$. The first part is the
 # exact rate, the second is averaged over $c$ for each $z$, and then over $z$:
 #
 # $$R_\gamma=R_{\text{exact}}+\mathbb E_{q(z)}\Big[\mathrm{KL}\big(\gamma\,\Vert\,p(c|z)\big)\Big]. \tag{8.14}$$
@@ -530,7 +530,7 @@ def m_step(mean, log_var_q, resp):
     return counts / len(mean), means, scatter / counts[:, None, None]          # Eqs. (8.22), (8.24)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# A variance that every point brings along has a welcome side. In chapter 2 a component could shrink onto one point and drive the likelihood to infinity.
+# A variance that every point brings along has a welcome side. In chapter 1 a component could shrink onto one point and drive the likelihood to infinity.
 # Here it cannot become narrower than the Gaussians it claims: as long as the encoder stays uncertain, the singularity is gone.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
