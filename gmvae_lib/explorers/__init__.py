@@ -7,11 +7,12 @@ Pictures go to a `widgets.Image`, which nbval and static viewers tolerate; error
 from gmvae_lib.explorers.chapter_00 import GMVAEExplorer
 from gmvae_lib.explorers.chapter_01 import MixtureExplorer
 from gmvae_lib.explorers.chapter_02 import EMExplorer
+from gmvae_lib.explorers.chapter_03 import KExplorer
 from gmvae_lib.explorers.chapter_05 import LatentExplorer, quick_vae
 from gmvae_lib.explorers.chapter_08 import RateExplorer, quick_gmvae
 from gmvae_lib.explorers.panel import Panel, with_box
 
 __all__ = [
-    "Panel", "with_box", "GMVAEExplorer", "MixtureExplorer", "EMExplorer", "quick_vae", "LatentExplorer",
+    "Panel", "with_box", "GMVAEExplorer", "MixtureExplorer", "EMExplorer", "KExplorer", "quick_vae", "LatentExplorer",
     "quick_gmvae", "RateExplorer",
 ]

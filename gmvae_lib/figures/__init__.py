@@ -1,5 +1,6 @@
 """Every picture of the course. Each function returns a `Picture`: a matplotlib figure and what it shows, in words."""
 
+from gmvae_lib.figures.choice import count_panels, fit_panels
 from gmvae_lib.figures.course import PARTS, READY, course_map
 from gmvae_lib.figures.latent import clusters, discriminant_plane, latent_plane
 from gmvae_lib.figures.mixtures import (
@@ -23,6 +24,6 @@ __all__ = [
     "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "style", "subplots", "array", "ellipse",
     "full_covariances", "blend", "draw_soft_points", "draw_outlines", "mixture_panels", "shares", "em_stages",
     "density_panels", "cloud_panels", "hills", "jensen", "curves", "curve_panels", "images", "scatter", "strip",
-    "heatmaps", "counts", "table",
+    "heatmaps", "counts", "table", "fit_panels", "count_panels",
     "latent_plane", "discriminant_plane", "clusters", "PARTS", "READY", "course_map",
 ]
