@@ -611,7 +611,8 @@ def as_arrays(settings):
     return {name: v.numpy() if isinstance(v, torch.Tensor) else v for name, v in settings.items()}
 
 
-ones = {"full": covariances, "diag": torch.ones(3, 2), "spherical": torch.ones(3), "tied": torch.eye(2)}
+ones = {"full": covariances, "diag": torch.ones(3, 2), "spherical": torch.ones(3),
+        "tied": torch.eye(2)}
 for family, precisions in ones.items():
     same = settings | {"covariance_type": family, "precisions_init": precisions}
     with warnings.catch_warnings(action="ignore"):
@@ -725,7 +726,7 @@ from pathlib import Path
 
 import numpy as np
 
-folder = tempfile.TemporaryDirectory()                                     # goes when the kernel does
+folder = tempfile.TemporaryDirectory()  # goes when the kernel does
 path = Path(folder.name) / "points.npy"
 np.save(path, x.numpy())
 
