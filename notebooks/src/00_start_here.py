@@ -98,11 +98,12 @@ from gmvae_lib import figures
 figures.course_map()
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Four chapters can be read today; they form the spine of the course, and where they need something from a chapter that is
-# still to come, they build it in a few lines.
+# These chapters can be read today. Where they need something from a chapter that is still to come, they build it in a few
+# lines.
 #
 # | chapter | the question | minutes |
 # |---|---|---|
+# | [01 Gaussian mixtures](01_gaussian_mixtures.ipynb) | How can a density have several centers? | 80 |
 # | [02 Expectation–maximization](02_expectation_maximization.ipynb) | How do you fit what you cannot see? | 90 |
 # | [05 The variational autoencoder](05_variational_autoencoder.ipynb) | How does a network learn to encode? | 90 |
 # | [08 The mixture-prior VAE](08_mixture_prior_vae.ipynb) | Can prior and encoder be learnt together? | 90 |
@@ -209,8 +210,8 @@ print(f"Mixtures, which need double precision, on: {pick_device(float64=True)}."
 #
 # ## Go on
 #
-# Continue with [chapter 2, Expectation–maximization](02_expectation_maximization.ipynb): how to fit a mixture of Gaussians,
-# when nobody says which point belongs to which.
+# Continue with [chapter 1, Gaussian mixtures](01_gaussian_mixtures.ipynb): what a density with several centers is, how to
+# compute it and how to draw from it.
 #
 # **Sources.** Kingma and Welling (2014), *Auto-encoding variational Bayes*. Higgins et al. (2017), *beta-VAE*. Jiang et al.
 # (2017), *Variational deep embedding*. Bae et al. (2023), *Multi-rate VAE*. The digits: Alpaydin and Kaynak (1998),

@@ -57,7 +57,7 @@ figures.density_panels(
 #
 # We start with what a computer can draw: $D$ independent numbers $\varepsilon_1,\dots,\varepsilon_D$, each *standard normal*,
 # that is, with the density $e^{-t^2/2}/\sqrt{2\pi}$. The $\sqrt{2\pi}$ makes it integrate to one. To see this, square the integral
-# and go to polar coordinates: $\iint e^{-(s^2+t^2)/2}\,ds\,dt=\int_0^\infty e^{-\rho^2/2}\,2\pi\rho\,d\rho=2\pi$.
+# and go to polar coordinates, where a ring of radius $\rho$ and width $d\rho$ has the area $2\pi\rho\,d\rho$: $\iint e^{-(s^2+t^2)/2}\,ds\,dt=\int_0^\infty e^{-\rho^2/2}\,2\pi\rho\,d\rho=2\pi$.
 #
 # Densities of independent numbers multiply, so their logarithms add up. For the vector $\varepsilon\in\mathbb R^D$,
 #
@@ -124,6 +124,16 @@ figures.cloud_panels(
 #
 # $$p(x)=\frac{p(\varepsilon)}{|\det L|},\qquad L\varepsilon=x-\mu. \tag{1.3}$$
 #
+# Our cloud, counted: the share of its points in a small square around $\mu$, divided by the square's area, should be the density there.
+
+# %%
+share = ((cloud - mean).abs() < 0.1).all(1).double().mean()
+at_center = log_noise(torch.zeros(2)).exp() / factor.det()                 # Eq. (1.3)
+assert abs(share / 0.2**2 - at_center) < 0.05
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### By Cholesky's factor
+#
 # Now choose $L$ to be lower triangular, with zeros above the diagonal and positive numbers on it. Then two things become easy.
 # The determinant is the product of the diagonal. And the noise that belongs to $x$, which we call $w$ from here on, is found from the top
 # down: the first row of $Lw=x-\mu$ contains only $w_1$, the second only $w_1$ and $w_2$, and so on. With Eq. (1.1),
@@ -162,15 +172,15 @@ assert torch.allclose(log_normal(cloud, mean, covariance), oracle)
 # %%
 delta = cloud[:100] - mean
 square = (delta @ torch.linalg.inv(covariance) * delta).sum(1)             # (x-μ)ᵀ Σ⁻¹ (x-μ)
-by_the_book = -0.5 * (2 * math.log(2 * math.pi) + covariance.det().log() + square)
-assert torch.allclose(by_the_book, log_normal(cloud[:100], mean, covariance))  # Eq. (1.5)
+by_the_book = -0.5 * (2 * math.log(2 * math.pi) + covariance.det().log() + square)  # Eq. (1.5)
+assert torch.allclose(by_the_book, log_normal(cloud[:100], mean, covariance))
 
 # %% [markdown]
 # It is the form to think with, not the one to compute with. An inverse takes more work than a factor and loses more digits. And a
 # determinant leaves the range of a computer's numbers as soon as there are many dimensions:
 
 # %%
-narrow = 0.01 * torch.eye(400)                       # 400 dimensions, standard deviation 0.1 in each
+narrow = 0.01 * torch.eye(400)  # 400 dimensions, standard deviation 0.1 in each
 print("determinant:", float(narrow.det()))
 log_det = 2 * torch.linalg.cholesky(narrow).diagonal().log().sum()
 assert abs(log_det - 400 * math.log(0.01)) < 1e-9
@@ -526,8 +536,16 @@ print("claims and facts agree within a tenth:", bool(abs(claimed - came) < 0.1))
 #
 # $$\log\frac{r_1(x)}{r_2(x)}=(\mu_1-\mu_2)^\top\Sigma^{-1}x+\log\frac{\pi_1}{\pi_2}-\tfrac12\big(\mu_1^\top\Sigma^{-1}\mu_1-\mu_2^\top\Sigma^{-1}\mu_2\big). \tag{1.18}$$
 #
-# This is linear in $x$. The border, where it is zero, is a straight line (in $D$ dimensions a hyperplane), and across it $r_1$ falls from one to zero in the shape of the logistic function $1/(1+e^{-u})$. If the covariances differ, the squares stay,
-# and the border is curved. Far away they decide alone, and the wider component wins, on whichever side it is:
+# This is linear in $x$. The border, where it is zero, is a straight line (in $D$ dimensions a hyperplane), and across it $r_1$ falls from one to zero in the shape of the logistic function $1/(1+e^{-u})$. 
+# %%
+shared = covariances[0]
+odds = log_joint(x, weights[:2], means[:2], shared.expand(2, 2, 2)).diff(dim=1)[:, 0].neg()
+slopes = torch.linalg.solve(shared, means[:2].T)                           # Σ⁻¹μ₁, Σ⁻¹μ₂
+offset = (weights[0] / weights[1]).log() - 0.5 * (means[:2] * slopes.T).sum(1).diff().neg()
+assert torch.allclose(odds, x @ (slopes[:, 0] - slopes[:, 1]) + offset)    # Eq. (1.18)
+
+# %% [markdown]
+# If the covariances differ, the squares stay, and the border is curved. Far away the squares decide alone, and the wider component wins, on whichever side it is:
 
 # %%
 def first_share(t, std_1, std_2):
@@ -537,7 +555,7 @@ def first_share(t, std_1, std_2):
 
 figures.curves(
     t, {"both widths 1": first_share(t, 1, 1), "widths 1 and 2": first_share(t, 1, 2)},
-    "The share of a component at −1, beside one at +1", "$x$", "responsibility of the left component",
+    "The share of a component at −1, beside one at +1", "$x$", "share of the left one",
     "Two curves. With equal widths the share falls from one on the left to zero on the right. "
     "With a wider right component it is highest near the left center and falls on both sides.",
     markers=False, size=(7.5, 3.6),
@@ -586,10 +604,10 @@ families = {
 
 # %%
 centers = torch.stack([points.mean(0) for points in groups])
-panels = {name: (responsibilities(drawn[:600], weights, centers, spread), (weights, centers, spread))
-          for name, spread in families.items()}
+mixtures = {name: (weights, centers, spread) for name, spread in families.items()}
 figures.mixture_panels(
-    drawn[:600], panels,
+    drawn[:600],
+    {name: (responsibilities(drawn[:600], *mix), mix) for name, mix in mixtures.items()},
     "Four panels with the same arch of points. The full family's slanted ellipses follow its three "
     "pieces; the tied family has the same broad ellipse three times; the diagonal one "
     "upright and lying ellipses; the spherical one circles, which overlap.",
@@ -601,8 +619,7 @@ figures.mixture_panels(
 
 # %%
 fresh = drawn[600:]
-fits = {name: log_sum_exp(log_joint(fresh, weights, centers, spread)).mean()
-        for name, spread in families.items()}
+fits = {name: log_sum_exp(log_joint(fresh, *mix)).mean() for name, mix in mixtures.items()}
 print("from best to worst:", *sorted(fits, key=fits.get, reverse=True))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -664,7 +681,7 @@ def seconds(d, family, k=10, n=200):
 # On logarithmic axes a power law is a straight line, and its slope is the power.
 
 # %%
-sizes = [10, 30, 100, 300, 1000]
+sizes = [10, 30, 100, 300, 600]
 figures.curves(
     sizes, {name: [1e6 * seconds(d, name) / 200 for d in sizes]
             for name in ("full", "tied", "diagonal")},
@@ -674,7 +691,7 @@ figures.curves(
     log_x=True, log_y=True, size=(7.5, 3.9),
 )
 
-# %% [markdown] slideshow={"slide_type": "subslide"}
+# %% [markdown] slideshow={"slide_type": "slide"}
 # ## The same, from two libraries
 #
 # We have built the Gaussian densities, and may now import them. `log_prob_full` takes the Cholesky factor, of one Gaussian or of $K$ at once; `log_prob_diag` takes the logarithms of the variances:
@@ -682,7 +699,7 @@ figures.curves(
 # %%
 from gmvae_lib.gaussian import log_prob_diag, log_prob_full
 
-ours = torch.stack([log_normal(x, *pair) for pair in zip(means, covariances)])
+ours = torch.stack([log_normal(x, mu, spread) for mu, spread in zip(means, covariances)])
 assert torch.allclose(log_prob_full(x, means, torch.linalg.cholesky(covariances)), ours)
 assert torch.allclose(log_prob_diag(x, mean, variance.log()), log_normal_diag(x, mean, variance))
 
@@ -1003,7 +1020,7 @@ print("with the constant:  ", safe_looking(outlier, *theta).round(decimals=3).to
 print("in the logarithms:  ", responsibilities(outlier, *theta).round(decimals=3).tolist())
 
 # %% [markdown]
-# There is no error and no warning, and the rows sum to one. But far out only the constant is left, and every component gets the same share, whereas in truth the point is in no doubt at all. Each such point pulls all the components towards itself. The cure: no constant, Eq. (1.17).
+# There is no error and no warning, and the rows sum to one. But far out only the constant is left, and every component gets the same share, whereas in truth the point is in no doubt at all. When a mixture is fitted, such a point pulls all its components. The cure: no constant, Eq. (1.17).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Fewer points than dimensions
@@ -1028,7 +1045,8 @@ cures = {
     "diagonal": S.diagonal().diag(),
 }
 for name, cured in cures.items():
-    print(f"{name}: finite log-densities:", bool(log_normal(scarce, scarce.mean(0), cured).isfinite().all()))
+    finite = log_normal(scarce, scarce.mean(0), cured).isfinite().all()
+    print(f"{name}: finite log-densities:", bool(finite))
 
 # %% [markdown]
 # All of them give a number, and they do not give the same. Which is best is judged on new points, drawn from the same source:

@@ -11,6 +11,7 @@ from tests.browser import lab
 # A chapter with widgets, how many of them, and the slider of each that the keys move.
 CHAPTERS = {
     "00_start_here.ipynb": [0],
+    "01_gaussian_mixtures.ipynb": [2],
     "02_expectation_maximization.ipynb": [0],
     "05_variational_autoencoder.ipynb": [0],
     "08_mixture_prior_vae.ipynb": [0],

@@ -35,14 +35,19 @@ check("1.1", log_density)
 
 # %%
 def moments(weights, means, covariances):
-    mean = weights @ means
-    apart = means - mean
+    apart = means - weights @ means
     within = (weights[:, None, None] * covariances).sum(0)
-    between = apart.T @ (weights[:, None] * apart)
-    return mean, within + between
+    return weights @ means, within + apart.T @ (weights[:, None] * apart)
 
 
 check("1.2", moments)
+
+# %% [markdown]
+# Two unit Gaussians at −1 and 1 with equal weights: variance 1 within, 1 between.
+
+# %%
+mean, covariance = moments(torch.ones(2) / 2, torch.tensor([[-1.0], [1.0]]), torch.ones(2, 1, 1))
+print(mean, covariance)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 1.3 (★★, 10 minutes)
@@ -83,6 +88,12 @@ def map_covariance(x, mean, psi, nu):
 
 check("1.4", map_covariance)
 
+# %% [markdown]
+# A single point has no spread of its own, and yet there is an answer:
+
+# %%
+print(map_covariance(torch.zeros(1, 2), torch.zeros(2), torch.eye(2), 4.0).diagonal() > 0)
+
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 1.5 (★★★, 25 minutes)
 #
@@ -94,10 +105,8 @@ check("1.4", map_covariance)
 # %%
 def second_given_first(first, weights, means, covariances):
     factors = torch.linalg.cholesky(covariances)
-    spread = factors[:, 0, 0]
-    w1 = (first[:, None] - means[:, 0]) / spread                           # (N, K)
-    joint = weights.log() - 0.5 * w1.square() - spread.log()
-    resp = joint.softmax(1)                                                # p(c | x1)
+    w1 = (first[:, None] - means[:, 0]) / factors[:, 0, 0]                 # (N, K)
+    resp = (weights.log() - 0.5 * w1.square() - factors[:, 0, 0].log()).softmax(1)
     return (resp * (means[:, 1] + factors[:, 1, 0] * w1)).sum(1)
 
 
