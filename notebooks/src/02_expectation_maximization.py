@@ -689,6 +689,9 @@ resp, _ = e_step(x, *start)
 sums = resp.T @ phi(x)                                                     # Eq. (2.25)
 assert all(torch.allclose(a, b) for a, b in zip(m_step_from_sums(sums), m_step(x, resp)))
 
+# %% [markdown]
+# (The smaller families need fewer products: diagonal covariances the squares $x_i^2$ alone, spherical ones only their sum $\Vert x\Vert^2$, and a tied covariance the products of all points, once for all components.)
+
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Sums can be added up anywhere
 #
@@ -873,9 +876,11 @@ for _ in range(10):
 
 # %% [markdown]
 # And what becomes of the quantity that EM raises? Leave out the constants of the log-likelihood, and multiply by $-2\sigma^2$. A logarithm of a sum of exponentials is at least the largest of them
-# and exceeds it by at most $\log K$, Eq. (1.15). The largest of the exponents belongs to the nearest mean, so
+# and exceeds it by at most $\log K$, Eq. (1.15). The largest of the exponents belongs to the nearest mean. So with
 #
-# $$J_\sigma=-2\sigma^2\sum_n\log\sum_ke^{-\Vert x_n-\mu_k\Vert^2/2\sigma^2},\quad J=\sum_n\min_k\Vert x_n-\mu_k\Vert^2:\qquad 0\le J-J_\sigma\le2\sigma^2N\log K. \tag{2.30}$$
+# $$J=\sum_n\min_k\Vert x_n-\mu_k\Vert^2\qquad\text{and}\qquad J_\sigma=-2\sigma^2\sum_n\log\sum_ke^{-\Vert x_n-\mu_k\Vert^2/2\sigma^2},$$
+#
+# $$0\;\le\;J-J_\sigma\;\le\;2\sigma^2N\log K. \tag{2.30}$$
 #
 # As $\sigma$ vanishes, to raise the likelihood is to lower $J$, the sum of squared distances to the nearest mean. That no step of EM lowers the one, Eq. (2.22), becomes the well-known fact that no step of k-means
 # raises the other.
