@@ -52,7 +52,7 @@ figures.em_stages(
 #
 # In [chapter 1](01_gaussian_mixtures.ipynb) a point comes about in two steps, a component $c$ with probability $\pi_k$ and then $x$ from its
 # Gaussian, so that $p(x,c{=}k)=\pi_k\,\mathcal N(x|\mu_k,\Sigma_k)$, Eq. (1.10), and $p(x)$ is the sum over $k$. The component is *latent*: part of
-# the model, not of the data; what we can know of it are the *responsibilities* $r_{nk}=p(c{=}k|x_n)$, Eq. (1.16), by which each point is shared
+# the model, not of the data; what we can know of it are the *responsibilities* $r_{nk}=r_k(x_n)=p(c{=}k|x_n)$, Eq. (1.16), by which each point is shared
 # out among the components.
 #
 # All parameters together (weights, means, covariances) are called $\theta$. The log of the joint density is an $(N,K)$ table, with the log-densities
@@ -1072,7 +1072,7 @@ except ValueError as error:
 # %% [markdown]
 # The first component shrinks onto that one point, and the likelihood has no maximum, as chapter 1 has shown, Eq. (1.23); EM is right to run after it. So the error is honest, and the cure is to
 # say what we consider possible: no variance below some floor, Eq. (1.24). `reg_covar` adds a small number to every variance after each M-step, $10^{-6}$ by default. Choose it in the data's squared
-# units, as the square of the finest detail that you believe in:
+# units, as the square of the finest detail that you believe in. (Chapter 1's other cure, a prior, fits into EM as well: the E-step stays, and the M-step's covariance becomes Eq. (1.27).)
 
 # %%
 floored = GaussianMixture(2, reg_covar=1e-3, means_init=[[4.0, 4.0], [0.0, 0.0]]).fit(stuck)

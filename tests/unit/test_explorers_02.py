@@ -17,6 +17,12 @@ def panel():
     return EMExplorer(means=ARCH)
 
 
+@pytest.fixture(scope="module")
+def shared_panel():
+    """One for all the choices: to build it takes longer than to use it."""
+    return EMExplorer(means=ARCH)
+
+
 def caption(panel):
     assert panel.error is None, panel.error
     return re.sub("<[^>]+>", "", panel.status.value)
@@ -125,7 +131,8 @@ def test_the_caption_tells_the_share_that_changed(panel):
 
 @pytest.mark.parametrize("family", EMExplorer.FAMILIES)
 @pytest.mark.parametrize("data", EMExplorer.TOYS)
-def test_every_choice_can_be_drawn(panel, data, family):
+def test_every_choice_can_be_drawn(shared_panel, data, family):
+    panel = shared_panel
     panel.data.value, panel.family.value = data, family
     for n_components in (1, 3, 8):
         panel.k.value = n_components
