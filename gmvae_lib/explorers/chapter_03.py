@@ -35,16 +35,16 @@ class KExplorer(Panel):
     All fits are computed when the panel is made, so that every control only draws.
     Arguments:
         own: data of the reader's, from a name to (points (N, 2), new points (M, 2)); shown first.
+        toys: names that `load` knows.
         n_components, covariance_type: to begin with.
     """
 
-    TOYS = ("cigars", "moons")
     FAMILIES = ("full", "diag", "spherical", "tied")
     MOST = 12  # components
     POINTS, NEW = 300, 1000  # of the toys
 
-    def __init__(self, own=None, n_components=3, covariance_type="full"):
-        self._data = dict(own or {}) | {name: self._toy(name) for name in self.TOYS} | {"digits": self._digits()}
+    def __init__(self, own=None, toys=("cigars", "moons"), n_components=3, covariance_type="full"):
+        self._data = dict(own or {}) | {name: self._toy(name) for name in toys} | {"digits": self._digits()}
         self._fits = {(name, family): [self._fit(x, new, k + 1, family) for k in range(self.MOST)]
                       for name, (x, new) in self._data.items() for family in self.FAMILIES}
         narrow = {"width": "15em"}

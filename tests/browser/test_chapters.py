@@ -13,6 +13,7 @@ CHAPTERS = {
     "00_start_here.ipynb": [0],
     "01_gaussian_mixtures.ipynb": [2],
     "02_expectation_maximization.ipynb": [0],
+    "03_choosing_k.ipynb": [0],
     "05_variational_autoencoder.ipynb": [0],
     "08_mixture_prior_vae.ipynb": [0],
 }

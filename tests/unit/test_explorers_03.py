@@ -113,9 +113,9 @@ def test_points_lie_within_the_frame_and_circles_look_round(panel):
 
 def test_without_own_data_a_toy_comes_first():
     class Tiny(Small):
-        MOST, TOYS = 2, ("cigars",)
+        MOST = 2
 
-    panel = Tiny()
+    panel = Tiny(toys=["cigars"])
     assert panel.data.value == "cigars"
     assert "K = 2" in caption(panel), "a K beyond the largest is held there"
 
@@ -129,9 +129,9 @@ def test_the_static_picture_has_the_panels_description(panel):
 
 def test_an_error_is_shown_in_the_panel():
     class Broken(Small):
-        MOST, TOYS = 1, ("cigars",)
+        MOST = 1
 
         def _draw_fit(self, x, fit):
             raise RuntimeError("no colours")
 
-    assert "This did not work" in Broken().status.value
+    assert "This did not work" in Broken(toys=["cigars"]).status.value
