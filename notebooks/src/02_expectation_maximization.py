@@ -1003,7 +1003,7 @@ print("the best of five k-means++ starts, at least nine times in ten:", int(five
 # Choose the data, the number of components and the covariance family. *Another start* draws new means; or choose a mean by its number and move its start with the two sliders. The sentence below the picture says what each change
 # did. Things to try:
 #
-# - Go to the end of the run, then move a start bit by bit: where EM ends hardly changes, until suddenly it ends on another hill.
+# - Choose `blobs`, go to the end of the run, and move the start of mean 1 to the right, bit by bit. For a while EM ends in the same place; then suddenly on another hill.
 # - A mean that starts far from all the data; two means that start in nearly the same place.
 # - `rings`, which no mixture of three can fit, with $K=8$.
 # - Step through the flat stretches of the upper curve: what is EM doing while the likelihood seems to stand still?
@@ -1025,8 +1025,8 @@ EMExplorer(means=means, step=5)
 # %%
 blobs = load("blobs").x.double()
 alike = blobs.mean(0).repeat(3, 1)
-stuck, history = fit_by_em(blobs, (weights, alike, covariances), steps=10)
-print("the three means are still the same:", torch.allclose(stuck[1], stuck[1][0].expand(3, 2)))
+equal, history = fit_by_em(blobs, (weights, alike, covariances), steps=10)
+print("the three means are still the same:", torch.allclose(equal[1], equal[1][0].expand(3, 2)))
 
 # %% [markdown]
 # Components that are equal claim equal shares of every point, so the M-step makes them equal again. Together they are one Gaussian, and for EM that is a stationary point: the likelihood

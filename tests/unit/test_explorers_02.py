@@ -199,6 +199,16 @@ def test_every_data_set_has_its_own_frame(panel):
     assert len(frames) == len(panel.TOYS)
 
 
+def test_a_kept_frame_gives_the_same_picture_as_one_drawn_anew(panel):
+    panel.data.value = "moons"
+    kept = panel.image.value
+    panel.data.value = "cigars"
+    panel.image.value = b""
+    panel._toys.clear()
+    panel.data.value = "moons"
+    assert panel.image.value == kept
+
+
 def test_another_start_differs_and_says_its_number(panel):
     first = panel._start.clone()
     panel.another.click()
