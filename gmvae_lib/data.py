@@ -5,6 +5,8 @@ the digits (8 x 8, pixels 0..16) come with scikit-learn.
 """
 
 import difflib
+import math
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -110,18 +112,28 @@ def pick_device(device=None, float64=False):
     return torch.device("cpu") if float64 and device.type == "mps" else device
 
 
-def check_array(x, n_features=None, min_rows=1, constant_columns=True, name="x"):
+def pick_dtype(device):
+    """The precision for EM on this device: float64, or float32 on GPUs with few float64 units.
+
+    Among NVIDIA's, those for data centers have many; their compute capability ends in 0: 6.0, 7.0, 8.0, 9.0, 10.0.
+    """
+    if device.type != "cuda":
+        return torch.float64
+    major, minor = torch.cuda.get_device_capability(device)
+    return torch.float64 if minor == 0 and 6 <= major <= 10 else torch.float32
+
+
+def check_array(x, n_features=None, name="x"):
     """Returns x (N, D), a tensor or an array of numbers, as a tensor of float32 or float64, or raises ValueError.
 
-    Arguments:
-        n_features: the D that is required, if any.
-        min_rows: the fewest points that will do.
-        constant_columns: whether a feature may have the same value everywhere.
+    `n_features` is the D that is required, if any. An array of floats is not copied, even if it is memory-mapped.
     """
     try:
-        if not isinstance(x, torch.Tensor):  # torch takes no array with negative strides, and warns of read-only ones
+        if not isinstance(x, torch.Tensor):
             x = np.asarray(x)
-            x = torch.from_numpy(x if x.flags.writeable and min(x.strides, default=0) >= 0 else x.copy())
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of read-only arrays: nothing here writes to them
+                x = torch.from_numpy(x if min(x.strides, default=0) >= 0 else x.copy())  # torch takes no other strides
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from error
     if x.ndim != 2:
@@ -135,20 +147,35 @@ def check_array(x, n_features=None, min_rows=1, constant_columns=True, name="x")
         x = x.to(torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32)
     if n_features is not None and x.shape[1] != n_features:
         raise ValueError(f"{name} has {x.shape[1]} features: expected {n_features}, as in fit.")
-    if len(x) < min_rows:
-        raise ValueError(f"{name} has {len(x)} points, fewer than the {min_rows} components asked for: lower "
-                         "n_components or give more data.")
     if not torch.isfinite(x.sum()):  # one pass in the common case; the rows are looked for only if it fails
         bad = (~x.isfinite().all(1)).nonzero().ravel().tolist()
         if bad:
             raise ValueError(f"{name} has NaN or infinite values in {len(bad)} row(s), the first are {bad[:5]}: drop "
                              "these rows, or fill the gaps in.")
-    if not constant_columns:
-        constant = (x.amin(0) == x.amax(0)).nonzero().ravel().tolist()
-        if constant:
-            raise ValueError(f"Column(s) {constant[:8]} of {name} are constant, so no Gaussian has a density there: "
-                             f"drop them with {name}[:, {name}.std(0) > 0], or project with PCA first.")
     return x
+
+
+def check_weights(weights, n):
+    """Returns weights (n,) of n points as a float64 tensor; ValueError unless finite, non-negative and not all 0."""
+    weights = torch.as_tensor(weights if isinstance(weights, torch.Tensor) else np.asarray(weights)).double()
+    if tuple(weights.shape) != (n,):
+        raise ValueError(f"sample_weight has shape {tuple(weights.shape)}: expected {(n,)}, one weight a point.")
+    if not weights.isfinite().all() or (weights < 0).any() or not weights.any():
+        raise ValueError("sample_weight must be finite and non-negative, and not zero everywhere.")
+    return weights
+
+
+def check_columns(low, high):
+    """The size of data whose columns run from `low` to `high` (D,), as the next power of two; ValueError where a column
+    is constant or squares leave float64's range."""
+    constant = (low == high).nonzero().ravel().tolist()
+    if constant:
+        raise ValueError(f"Column(s) {constant[:8]} of x are constant, so no Gaussian has a density there: drop them "
+                         "with x[:, x.std(0) > 0], or project with PCA first.")
+    exponent = math.frexp(float((high.double() - low.double()).amax()))[1]
+    if abs(exponent) > 500 or not (high.double() - low.double()).isfinite().all():
+        raise ValueError("The squares of x leave float64's range: divide x by its largest absolute value first.")
+    return math.ldexp(1.0, exponent)
 
 
 def random_affine(image_shape, rotation=0.12, scale=0.08, shift=0.08):

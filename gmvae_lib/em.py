@@ -2,28 +2,26 @@
 
 The logarithm of pi_k N(x | mu_k, Sigma_k) is linear in the features phi(x) = (products x_i x_j, x, 1). The E-step is
 therefore one matrix product, and the M-step, which needs only the responsibility-weighted sums of phi(x), is another
-(chapter 2). Data are centered, and swept in chunks that fit the processor's cache, so memory does not grow with N.
-Where a component is so tight, or so far out, that the expanded square would lose digits, whitened differences
-x - mu_k take its place: slower, but exact. Sources: Dempster, Laird & Rubin (1977); Bishop (2006), chapter 9.
+(chapter 2). Data come centered and in chunks (`points`). Where a component is so tight, so far out or so flat that the
+expanded square would lose digits, whitened differences x - mu_k take its place: slower, but exact.
+Sources: Dempster, Laird & Rubin (1977); Bishop (2006), chapter 9.
 
 `kind` is the covariance family throughout: "full", "diag", "spherical" or "tied".
 """
 
-import math
 import warnings
 from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 
-from gmvae_lib.data import check_array, pick_device
+from gmvae_lib.data import check_array
 from gmvae_lib.gaussian import LOG_2PI, cholesky
+from gmvae_lib.points import Points
 
-CHUNK_BYTES = 2**23  # one chunk's features: small enough for the cache, large enough to share among cores (measured)
 SMALL_BYTES = 2**23  # all points' features: below this, handing work to other cores takes longer than doing it
-DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
-MAX_ROUNDING = 1e-8  # nats: where the expanded square could err by more, whitened differences are used
-SEEDING_POINTS = 20_000  # k-means++ looks at no more points than this
+MAX_ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3}  # nats a point: what expanding the square may lose
+BLOCK = 4  # rows whose products with all later ones are formed at once: fewer, larger operations (measured)
 
 
 class Parameters(NamedTuple):
@@ -53,34 +51,11 @@ class Factors(NamedTuple):
     precision: torch.Tensor
 
 
-class Points:
-    """Centered data, served as float64 chunks of shape (D, n): one column a point."""
-
-    def __init__(self, x, device=None, center=None):
-        self.device = pick_device(device, float64=True)
-        x = x.detach()
-        self.x = x.cpu() if x.device.type == "mps" else x  # which has no float64
-        center = self.x.mean(0, dtype=torch.float64) if center is None else center
-        self.center = center.to(self.device)
-
-    def chunks(self, n_features):
-        """Yields the chunks, sized so that `n_features` numbers a point stay in the cache."""
-        budget = CHUNK_BYTES if self.device.type == "cpu" else DEVICE_CHUNK_BYTES
-        for part in self.x.split(max(256, budget // (8 * n_features))):
-            chunk = torch.empty(part.shape[::-1], dtype=torch.float64, device=self.device)
-            yield torch.sub(part.to(self.device, torch.float64).T, self.center[:, None], out=chunk)
-
-    def shift(self, parameters, sign):
-        """The same mixture in the data's own coordinates (sign = +1) or in the centered ones (sign = -1)."""
-        weights, means, covariances = (value.to(self.device) for value in parameters)
-        return Parameters(weights, means + sign * self.center, covariances)
-
-
 @contextmanager
-def suitable_threads(x, n_components, kind):
-    """One thread while the data x (N, D) are small, all of PyTorch's otherwise."""
+def suitable_threads(points, n_components, kind):
+    """One thread while the data are small, all of PyTorch's otherwise."""
     threads = torch.get_num_threads()
-    if 8 * len(x) * n_features(x.shape[1], n_components, kind) < SMALL_BYTES:
+    if 8 * points.n * n_features(points.dim, n_components, kind) < SMALL_BYTES:
         torch.set_num_threads(1)
     try:
         yield
@@ -93,35 +68,46 @@ def em_step(x, parameters, kind="full", reg_covar=1e-6):
 
     Returns the new `Parameters` and the mean log-likelihood (nats per point) of the old ones.
     """
-    points, start = Points(check_array(x)), Parameters(*parameters)
-    updated, _, log_likelihood = step(points, points.shift(start, -1), kind, reg_covar)
-    return Parameters(*(value.cpu() for value in points.shift(updated, +1))), log_likelihood
+    points = Points(check_array(x))
+    start = to_frame(points, Parameters(*parameters))
+    updated, _, log_likelihood = step(points, start, kind, reg_covar / points.scale**2)
+    return Parameters(*(value.cpu() for value in from_frame(points, updated))), log_likelihood
+
+
+def to_frame(points, parameters):
+    """The same mixture in the centered and scaled coordinates of `points`."""
+    weights, means, covariances = (value.to(points.device) for value in parameters)
+    return Parameters(weights, (means - points.center) / points.scale, covariances / points.scale**2)
+
+
+def from_frame(points, parameters):
+    """The inverse of `to_frame`."""
+    weights, means, covariances = parameters
+    return Parameters(weights, means * points.scale + points.center, covariances * points.scale**2)
 
 
 def step(points, parameters, kind, reg_covar, factors=None):
-    """`em_step` in centered coordinates, by whichever route keeps its digits.
+    """`em_step` in the frame of `points`. Returns (new parameters, their `Factors`, log-likelihood of the old ones).
 
-    The fast route expands squares about the origin, Eqs. (2.31)–(2.33). Where that would lose digits, before the step
-    or after it, the sums are taken of differences from the means: from the old ones, or, once known, from the new.
-    Returns the new parameters, their `Factors` (for the next step), and the mean log-likelihood of the old parameters.
+    Sums are taken about the origin, Eqs. (2.31)–(2.33), in the cheapest precision that keeps their digits; where none
+    does, about the old means; and once more about the new means, should these turn out too tight for the first sums.
     Raises ValueError where a component has collapsed.
     """
     factors = factors or factorize(parameters.covariances, kind)
-    origin = torch.zeros_like(parameters.means)
-    expand = rounding(parameters, origin, kind, factors) <= MAX_ROUNDING
-    reference = origin if expand else parameters.means
-    statistics, log_likelihood = expectation(points, parameters, kind, reference, expand, factors)
+    dtype = expansion_dtype(points, parameters, kind, factors)
+    reference = torch.zeros_like(parameters.means) if dtype else parameters.means
+    statistics, log_likelihood = expectation(points, parameters, kind, reference, dtype, factors)
     updated = maximization(statistics, kind, reg_covar, parameters)
     try:
-        updated_factors = factorize(updated.covariances, kind)
-        exact = rounding(updated, reference, kind, updated_factors) <= MAX_ROUNDING
+        new_factors = factorize(updated.covariances, kind)
+        exact = rounding(updated.means - reference, new_factors, kind) <= limit(dtype or torch.float64)
     except ValueError:  # singular: in truth, or for want of digits
         exact = False
     if not exact:
-        statistics, log_likelihood = expectation(points, parameters, kind, updated.means, False, factors)
+        statistics, log_likelihood = expectation(points, parameters, kind, updated.means, None, factors)
         updated = maximization(statistics, kind, reg_covar, parameters)
-        updated_factors = factorize(updated.covariances, kind)
-    return updated, updated_factors, log_likelihood
+        new_factors = factorize(updated.covariances, kind)
+    return updated, new_factors, log_likelihood
 
 
 def factorize(covariances, kind, hint="raise reg_covar"):
@@ -130,17 +116,30 @@ def factorize(covariances, kind, hint="raise reg_covar"):
     return Factors(root, torch.cholesky_inverse(root) if kind in ("full", "tied") else root.pow(-2))
 
 
-def rounding(parameters, reference, kind, factors=None):
-    """About how many nats expanding about `reference`, instead of about each mean, loses to cancellation: the square
-    (mu - reference)ᵀ precision (mu - reference), bounded by the precision's trace, times the rounding of one number.
-    """
-    precision = (factors or factorize(parameters.covariances, kind)).precision
+def expansion_dtype(points, parameters, kind, factors):
+    """The cheapest type in which expanding the square keeps its digits; None where only whitening does."""
+    variances = parameters.covariances
     if kind in ("full", "tied"):
-        largest = precision.diagonal(dim1=-2, dim2=-1).sum(-1)
-    else:
-        largest = precision.reshape(len(precision), -1).amax(1)
-    distance = (parameters.means - reference).square().sum(1)
-    return float((largest * distance).max()) * torch.finfo(distance.dtype).eps
+        variances = variances.diagonal(dim1=-2, dim2=-1)
+    elif kind == "spherical":
+        variances = variances.unsqueeze(1)
+    size = parameters.means.abs() + variances.sqrt()  # of the coordinates of the points of component k
+    lost = rounding(size, factors, kind)
+    return next((dtype for dtype in (points.dtype, torch.float64) if lost <= limit(dtype)), None)
+
+
+def rounding(x, factors, kind):
+    """How many times the rounding of one number the square xᵀ Sigma_k⁻¹ x loses when it is multiplied out, x (K, D):
+    |x|ᵀ |Sigma_k⁻¹| |x|, the largest over k. No change of units alters it. Source: Higham (2002), section 3.1."""
+    x, precision = x.abs(), factors.precision.abs()
+    if kind in ("full", "tied"):
+        return float((x * (precision @ x.unsqueeze(-1)).squeeze(-1)).sum(1).max())
+    return float((x.square() * precision.reshape(len(x), -1)).sum(1).max())
+
+
+def limit(dtype):
+    """The `rounding` that costs MAX_ROUNDING nats in this type."""
+    return MAX_ROUNDING[dtype] / torch.finfo(dtype).eps
 
 
 def scale(covariances, kind, hint="raise reg_covar"):
@@ -169,24 +168,27 @@ def natural_parameters(parameters, kind, factors=None):
         linear = means * precision
         log_det = root.reshape(n_components, -1).log().expand(n_components, dim).sum(1)
     if kind == "full":
-        i, j = torch.triu_indices(dim, dim)
-        quadratic = precision[:, i, j] * torch.where(i == j, -0.5, -1.0).to(precision)
+        i, j = _products(dim)
+        both = i // BLOCK == j // BLOCK  # x_i x_j and x_j x_i are both there, and share their coefficient
+        quadratic = precision[:, i, j] * torch.where(both, -0.5, -1.0).to(precision)
     else:
         quadratic = means.new_empty(n_components, 0) if kind == "tied" else -0.5 * precision
     constant = weights.log() - 0.5 * (dim * LOG_2PI + (means * linear).sum(1)) - log_det
     return torch.cat([quadratic, linear, constant.unsqueeze(1)], dim=1)
 
 
-def features(chunk, kind):
+def features(chunk, kind, out=None):
     """phi (F, n) of a chunk (D, n), one column a point: products, then the point itself, then 1. Eq. (2.30)."""
     dim, n = chunk.shape
     n_quadratic = _n_quadratic(dim, kind)
-    phi = chunk.new_empty(n_quadratic + dim + 1, n)
+    phi = chunk.new_empty(n_quadratic + dim + 1, n) if out is None else out
     if kind == "full":
         row = 0
-        for i in range(dim):
-            torch.mul(chunk[i:], chunk[i], out=phi[row:row + dim - i])
-            row += dim - i
+        for i in range(0, dim, BLOCK):
+            block = chunk[i:i + BLOCK, None]
+            rows = len(block) * (dim - i)
+            torch.mul(block, chunk[i:], out=phi[row:row + rows].unflatten(0, (len(block), dim - i)))
+            row += rows
     elif kind == "diag":
         torch.mul(chunk, chunk, out=phi[:dim])
     elif kind == "spherical":
@@ -203,28 +205,42 @@ def n_features(dim, n_components, kind):
 
 def _n_quadratic(dim, kind):
     """How many products of coordinates phi(x) holds."""
-    return {"full": dim * (dim + 1) // 2, "diag": dim, "spherical": 1, "tied": 0}[kind]
+    return {"full": len(_products(dim)[0]) if kind == "full" else 0, "diag": dim, "spherical": 1, "tied": 0}[kind]
 
 
-def log_joint(points, parameters, kind, expand=None, factors=None):
-    """Yields (chunk (D, n), phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)), chunk by chunk.
+def _products(dim):
+    """The pairs (i, j) of phi's products x_i x_j: for each block of rows i, all columns j from the block's first."""
+    i, j = torch.arange(dim)[:, None], torch.arange(dim)
+    return (j >= i - i % BLOCK).nonzero().T
 
-    expand: Eq. (2.30) if True, Eq. (2.2) if False; by default whichever keeps its digits.
+
+def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
+    """Yields (chunk (D, n), its weights (n,) or None, phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)).
+
+    dtype: the type in which to expand the square, Eq. (2.30); None to whiten, Eq. (2.2), which is done in float64;
+        by default the cheapest that keeps its digits. All are overwritten by the next chunk's.
     """
     factors = factors or factorize(parameters.covariances, kind)
-    if expand is None:
-        expand = rounding(parameters, torch.zeros_like(parameters.means), kind, factors) <= MAX_ROUNDING
+    if dtype == "cheapest":
+        dtype = expansion_dtype(points, parameters, kind, factors)
     n_components, dim = parameters.means.shape
-    theta = natural_parameters(parameters, kind, factors) if expand else None
-    for chunk in points.chunks(n_features(dim, n_components, kind)):
-        if expand:
-            phi = features(chunk, kind)
-            joint = theta @ phi
-            if kind == "tied":
-                joint -= 0.5 * torch.linalg.solve_triangular(factors.root, chunk, upper=False).square_().sum(0)
-            yield chunk, phi, joint
-        else:
-            yield chunk, None, _whitened_log_joint(chunk, parameters, factors.root, kind)
+    room = n_features(dim, n_components, kind)
+    if dtype is None:
+        for chunk, weights in points.chunks(room):
+            yield chunk, weights, None, _whitened_log_joint(chunk, parameters, factors.root, kind) - points.log_volume
+        return
+    theta, root = natural_parameters(parameters, kind, factors), factors.root.to(dtype)
+    theta[:, -1] -= points.log_volume
+    theta, buffer = theta.to(dtype), None
+    for chunk, weights in points.chunks(room, dtype):
+        n = chunk.shape[1]
+        if buffer is None or n > buffer.shape[1]:
+            buffer = chunk.new_empty(theta.shape[1] + n_components, n)
+        phi = features(chunk, kind, out=buffer[:theta.shape[1], :n])
+        joint = torch.mm(theta, phi, out=buffer[theta.shape[1]:, :n])
+        if kind == "tied":
+            joint -= 0.5 * torch.linalg.solve_triangular(root, chunk, upper=False).square_().sum(0)
+        yield chunk, weights, phi, joint
 
 
 def _whitened_log_joint(chunk, parameters, root, kind):
@@ -253,34 +269,43 @@ def normalize(joint):
     return total.log_().add_(peak)
 
 
-def expectation(points, parameters, kind, reference, expand, factors=None):
+def expectation(points, parameters, kind, reference, dtype=None, factors=None):
     """The E-step over all chunks: `Statistics` about `reference` (K, D), and the mean log-likelihood.
 
-    With `expand` the sums are the product Eq. (2.32), and `reference` must be the origin.
+    With a `dtype` the sums are the product Eq. (2.32), in that type, and `reference` must be the origin.
     """
-    total = torch.zeros((), dtype=torch.float64, device=points.device)
-    sums = None
-    for chunk, phi, resp in log_joint(points, parameters, kind, expand, factors):
-        total += normalize(resp).sum()  # from here on, resp holds responsibilities
-        if expand:
+    sums, total = None, torch.zeros((), dtype=torch.float64, device=points.device)
+    for chunk, weights, phi, resp in log_joint(points, parameters, kind, factors, dtype):
+        total += weighted_total(normalize(resp), weights)  # from here on, resp holds responsibilities
+        if weights is not None:
+            resp *= weights
+        if dtype:
             part = resp @ phi.T  # Eq. (2.32)
             part = (part[:, -1], part[:, -1 - len(chunk):-1],  # phi's rows: products, x, 1
-                    chunk @ chunk.T if kind == "tied" else part[:, :-1 - len(chunk)])
+                    _scatter(chunk, weights) if kind == "tied" else part[:, :-1 - len(chunk)])
         else:
             part = weighted_sums(chunk, resp, reference, kind)
-        sums = _add(sums, part)
+        sums = accumulate(sums, part)
+    *sums, total = points.total(*sums, total)
     counts, first, second = sums
-    if expand and kind == "full":
+    if dtype and kind == "full":
         second = _unpack(second, first.shape[1])
     elif kind == "spherical":
         second = second.reshape(-1)
-    return Statistics(counts, first, second, reference), float(total) / len(points.x)
+    return Statistics(counts, first, second, reference), float(total) / points.weight
 
 
 def mean_log_prob(points, parameters, kind, factors=None):
     """The mean of log p(x) over all points, in nats."""
-    sweep = log_joint(points, parameters, kind, factors=factors)
-    return sum(float(normalize(joint).sum()) for _, _, joint in sweep) / len(points.x)
+    total = torch.zeros((), dtype=torch.float64, device=points.device)
+    for _, weights, _, joint in log_joint(points, parameters, kind, factors):
+        total += weighted_total(normalize(joint), weights)
+    return float(points.total(total)[0]) / points.weight
+
+
+def weighted_total(values, weights):
+    """The sum of values (n,), each times its weight if there are weights."""
+    return (values if weights is None else values * weights).sum(dtype=torch.float64)
 
 
 def weighted_sums(chunk, resp, reference, kind):
@@ -297,18 +322,38 @@ def weighted_sums(chunk, resp, reference, kind):
     return resp.sum(1), torch.stack(first), second
 
 
-def _add(sums, part):
-    """The running sums with one chunk's added; `sums` is None before the first."""
+def _scatter(chunk, weights):
+    """The sum of x xᵀ over a chunk, each point times its weight if there are weights."""
+    return (chunk if weights is None else chunk * weights) @ chunk.T
+
+
+def accumulate(sums, part):
+    """The running sums, in float64, with one chunk's added; `sums` is None before the first."""
+    part = tuple(value.double() for value in part)
     return part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
 
 
 def _unpack(products, dim):
-    """Sums of x_i x_j for i <= j, (K, D(D+1)/2), as symmetric matrices (K, D, D)."""
-    i, j = torch.triu_indices(dim, dim)
+    """Sums of the products x_i x_j, (K, F), as symmetric matrices (K, D, D)."""
+    i, j = _products(dim)
     matrices = products.new_empty(len(products), dim, dim)
-    matrices[:, i, j] = products
     matrices[:, j, i] = products
+    matrices[:, i, j] = products
     return matrices
+
+
+def statistics_of(parameters, kind, reg_covar=0.0):
+    """The `Statistics` about the means, of total weight 1, from which `maximization` makes these parameters."""
+    weights, means, covariances = parameters
+    variances = covariances.clone()
+    if kind in ("full", "tied"):
+        variances.diagonal(dim1=-2, dim2=-1).sub_(reg_covar)
+    else:
+        variances -= reg_covar
+    if kind == "spherical":
+        variances *= means.shape[1]
+    share = 1 if kind == "tied" else weights.reshape(-1, *[1] * (variances.ndim - 1))
+    return Statistics(weights, torch.zeros_like(means), share * variances, means)
 
 
 def maximization(statistics, kind, reg_covar=0.0, previous=None):
@@ -345,37 +390,3 @@ def maximization(statistics, kind, reg_covar=0.0, previous=None):
             covariances = torch.where(dead.reshape(-1, *[1] * (covariances.ndim - 1)), pooled, covariances)
         means = torch.where(dead.unsqueeze(1), previous.means if previous else reference, means)
     return Parameters(counts / counts.sum(), means, covariances)
-
-
-def seed_means(points, n_components, init, generator):
-    """K starting means (K, D), centered: data points drawn at random, or spread out by greedy k-means++
-    (Arthur & Vassilvitskii, 2007), on at most `SEEDING_POINTS` of the points."""
-    order = torch.randperm(len(points.x), generator=generator)[:SEEDING_POINTS].to(points.x.device)
-    sample = points.x[order].to(points.device, torch.float64) - points.center
-    if init == "random":
-        return sample[:n_components]
-    means, distance = sample[:1], (sample - sample[0]).square().sum(1)
-    if not distance.isfinite().all():
-        raise ValueError("The squares of x overflow: divide x by its largest absolute value first.")
-    for _ in range(n_components - 1):
-        if not distance.any():
-            raise ValueError(f"x has only {len(means)} distinct points: lower n_components to that.")
-        n_draws = 2 + int(math.log(n_components))
-        draws = torch.multinomial(distance.cpu(), n_draws, replacement=True, generator=generator)
-        candidates = sample[draws.to(sample.device)]
-        exact = torch.cdist(candidates, sample, compute_mode="donot_use_mm_for_euclid_dist")  # 0 between equals
-        rivals = torch.minimum(distance, exact.square())
-        best = rivals.sum(1).argmin()
-        means, distance = torch.cat([means, candidates[best:best + 1]]), rivals[best]
-    return means
-
-
-def partition_statistics(points, means, kind):
-    """Statistics in which each point belongs to its nearest mean alone: k-means' E-step."""
-    sums = None
-    for chunk in points.chunks(2 * means.shape[1] + len(means)):
-        nearest = (means.square().sum(1, keepdim=True) - 2 * means @ chunk).argmin(0)  # |x|² is the same for all
-        resp = torch.nn.functional.one_hot(nearest, len(means)).T.to(chunk)
-        part = weighted_sums(chunk, resp, means, kind)
-        sums = _add(sums, part)
-    return Statistics(*sums, means)

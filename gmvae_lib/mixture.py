@@ -8,16 +8,22 @@ import warnings
 from numbers import Integral, Real
 
 import torch
-from sklearn.base import BaseEstimator
-from sklearn.exceptions import ConvergenceWarning, NotFittedError
+import torch.distributed as dist
+from sklearn.base import BaseEstimator, DensityMixin
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.utils import check_random_state
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from gmvae_lib import em
-from gmvae_lib.data import check_array, pick_device
+from gmvae_lib.data import check_array, check_weights, pick_device
+from gmvae_lib.points import Points
+from gmvae_lib.seeding import partition_statistics, seed_means
 
 COVARIANCE_TYPES = ("full", "diag", "spherical", "tied")
+FORGETTING = 0.6  # partial_fit: the n-th batch moves the statistics by n^-0.6 (Cappé & Moulines: between 0.5 and 1)
 
 
-class GaussianMixture(BaseEstimator):
+class GaussianMixture(DensityMixin, BaseEstimator):
     """A mixture of Gaussians, p(x) = sum_k pi_k N(x | mu_k, Sigma_k), with scikit-learn's interface.
 
     Arguments:
@@ -30,15 +36,23 @@ class GaussianMixture(BaseEstimator):
         seed: an integer; the same seed gives the same fit and the same samples.
         weights_init (K,), means_init (K, D), precisions_init (inverse covariances, shaped as `covariances_`):
             a start given by hand, whole or in part.
-        device: "cuda", "cpu", ... ; the best at hand by default. Computation is in float64.
-    Attributes (float64 tensors on the CPU): weights_, means_, covariances_; log_likelihood_ (its history: mean nats
-        per point before each step, and after the last) and lower_bound_, its last entry, a float; converged_, n_iter_.
+        device: "cuda", "cpu", ... ; the best at hand by default.
+        dtype: torch.float64 or torch.float32, the precision of the sweeps; by default float64, except on GPUs where it
+            is slow. In float32 the mean log-likelihood is right to about 1e-4.
+        warm_start: whether `fit` starts where the last one stopped.
+        random_state: scikit-learn's name for `seed`; if given, it takes its place.
+        distributed: whether each process of `torch.distributed` gives `fit` its own share of the data; all get the
+            result for the whole.
+    Attributes (float64 tensors on the CPU): weights_, means_, covariances_, precisions_; log_likelihood_ (its history:
+        mean nats per point before each step, and after the last) and lower_bound_, its last entry, a float;
+        converged_, n_iter_, n_features_in_.
     Methods take an (N, D) tensor or array, N points of D features, and answer in kind. They raise ValueError for
     data with NaN, infinite values, constant columns, another D, or fewer points than components.
     """
 
     def __init__(self, n_components=1, covariance_type="full", tol=1e-3, max_iter=100, n_init=1, reg_covar=1e-6,
-                 init="k-means++", seed=0, weights_init=None, means_init=None, precisions_init=None, device=None):
+                 init="k-means++", seed=0, weights_init=None, means_init=None, precisions_init=None, device=None,
+                 dtype=None, warm_start=False, random_state=None, distributed=False):
         self.n_components = n_components
         self.covariance_type = covariance_type
         self.tol = tol
@@ -51,45 +65,130 @@ class GaussianMixture(BaseEstimator):
         self.means_init = means_init
         self.precisions_init = precisions_init
         self.device = device
+        self.dtype = dtype
+        self.warm_start = warm_start
+        self.random_state = random_state
+        self.distributed = distributed
 
-    def fit(self, x, y=None):
-        """Fits by EM; `y` is ignored. Warns (ConvergenceWarning) where `tol` was not reached in `max_iter` steps."""
+    def fit(self, x, y=None, sample_weight=None):
+        """Fits by EM; `y` is ignored. A point of weight w (N,) counts as w points.
+
+        x may be a memory-mapped array larger than memory. Warns (ConvergenceWarning) where `tol` was not reached in
+        `max_iter` steps.
+        """
         self._check_settings()
-        points = em.Points(check_array(x, min_rows=self.n_components, constant_columns=False), self.device)
-        start = self._given_start(points.x.shape[1])
-        generator = torch.Generator().manual_seed(self.seed)
-        runs = (self._run(points, self._start(points, start, generator)) for _ in range(self.n_init))
-        with em.suitable_threads(points.x, self.n_components, self.covariance_type):
-            parameters, history, self.converged_ = max(runs, key=lambda run: run[1][-1])
-        self.weights_, self.means_, self.covariances_ = (value.cpu() for value in points.shift(parameters, +1))
-        self.log_likelihood_ = torch.tensor(history, dtype=torch.float64)
-        self.lower_bound_, self.n_iter_, self.n_features_in_ = history[-1], len(history) - 1, points.x.shape[1]
-        if self.tol > 0 and not self.converged_:
+        x = self._check_data(x, reset=True)
+        weights = None if sample_weight is None else check_weights(sample_weight, len(x))
+        return self._fit(Points(x, weights, self.device, self.dtype, self.distributed))
+
+    def fit_batches(self, batches):
+        """Fits by EM to data that come in batches (n, D): the result is `fit`'s for all of them together.
+
+        batches: a list, a DataLoader or another iterable that starts anew each time, or a function that returns a fresh
+            iterator. Each step of EM goes through it once, and the start needs three more sweeps.
+        """
+        self._check_settings()
+        if not callable(batches) and iter(batches) is batches:
+            raise ValueError("batches can be gone through only once, but every step of EM needs all of them: give a "
+                             "function that returns a fresh iterator.")
+
+        def read():
+            dim = None
+            for batch in batches() if callable(batches) else batches:
+                batch = check_array(batch, n_features=dim, name="a batch")
+                dim = batch.shape[1]
+                yield batch
+
+        return self._fit(Points(read, None, self.device, self.dtype, self.distributed))
+
+    def partial_fit(self, x, y=None, sample_weight=None):
+        """One step of online EM with the points x (n, D); the first call fits to them as `fit` does.
+
+        For data that are seen once. The model's own statistics move towards those of the batch, less with each batch,
+        and an M-step follows. Source: Cappé & Moulines (2009).
+        """
+        if not hasattr(self, "means_"):
+            return self.fit(x, sample_weight=sample_weight)
+        self._check_settings()
+        x = self._check_data(x)
+        weights = None if sample_weight is None else check_weights(sample_weight, len(x))
+        points = Points(x, weights, self.device, self.dtype, self.distributed, *self._frame())
+        old, kind, reg_covar = em.to_frame(points, self._parameters()), self.covariance_type, self.reg_covar / points.scale**2
+        batch, log_likelihood = em.expectation(points, old, kind, old.means)
+        self.n_batches_ += 1
+        step = self.n_batches_ ** -FORGETTING
+        memory = em.statistics_of(old, kind, reg_covar)
+        sums = [(1 - step) * a + step / points.weight * b for a, b in zip(memory[:3], batch[:3], strict=True)]
+        updated = em.maximization(em.Statistics(*sums, old.means), kind, reg_covar, old)
+        return self._keep(points, updated, [*self.log_likelihood_[:-1].tolist(), log_likelihood,
+                                            em.mean_log_prob(points, updated, kind)], False)
+
+    def set_parameters(self, weights, means, covariances):
+        """Makes this the mixture with the given weights (K,), means (K, D) and covariances (shaped by their family),
+        without any data; ValueError where they do not define a density. Returns self."""
+        self._check_settings()
+        means = torch.as_tensor(means)
+        dim = means.shape[-1] if means.ndim else 0
+        given = {"weights": weights, "means": means, "covariances": covariances}
+        parameters = em.Parameters(*self._check_parameters(given, dim))
+        em.factorize(parameters.covariances, self.covariance_type, "check covariances")
+        self.weights_, self.means_, self.covariances_ = parameters
+        self.n_features_in_, self.n_batches_ = dim, 1
+        return self
+
+    def _fit(self, points):
+        if points.n < self.n_components:
+            raise ValueError(f"x has {points.n} points, fewer than the {self.n_components} components asked for: lower "
+                             "n_components or give more data.")
+        if self.warm_start and hasattr(self, "means_"):
+            if self.means_.shape != (self.n_components, points.dim):
+                raise ValueError(f"warm_start=True, but the fitted means have shape {tuple(self.means_.shape)}, and x "
+                                 f"asks for {(self.n_components, points.dim)}: set warm_start=False.")
+            starts = [em.to_frame(points, self._parameters())]
+        else:
+            names = ("weights_init", "means_init", "precisions_init")
+            given = self._check_parameters({name: getattr(self, name) for name in names}, points.dim)
+            generator = self._generator()
+            starts = (self._start(points, given, generator) for _ in range(self.n_init))
+        with em.suitable_threads(points, self.n_components, self.covariance_type):
+            parameters, history, converged = max((self._run(points, start) for start in starts),
+                                                 key=lambda run: run[1][-1])
+        self.n_batches_ = 1
+        self._keep(points, parameters, history, converged)
+        if self.tol > 0 and not converged:
             warnings.warn(f"EM had not converged after {self.max_iter} steps: raise max_iter or tol.",
-                          ConvergenceWarning, stacklevel=2)
+                          ConvergenceWarning, stacklevel=3)
+        return self
+
+    def _keep(self, points, parameters, history, converged):
+        self.weights_, self.means_, self.covariances_ = (v.cpu() for v in em.from_frame(points, parameters))
+        self.log_likelihood_ = torch.tensor(history, dtype=torch.float64)
+        self.lower_bound_, self.n_iter_, self.converged_ = history[-1], len(history) - 1, converged
+        self.n_features_in_ = points.dim
         return self
 
     def _run(self, points, parameters):
-        kind, history, converged = self.covariance_type, [], False
+        kind, reg_covar, history, converged = self.covariance_type, self.reg_covar / points.scale**2, [], False
         factors = em.factorize(parameters.covariances, kind)
         while len(history) < self.max_iter and not converged:
-            parameters, factors, log_likelihood = em.step(points, parameters, kind, self.reg_covar, factors)
+            parameters, factors, log_likelihood = em.step(points, parameters, kind, reg_covar, factors)
             history.append(log_likelihood)
             converged = len(history) > 1 and abs(history[-1] - history[-2]) < self.tol
         history.append(em.mean_log_prob(points, parameters, kind, factors))
         return parameters, history, converged
 
     def _start(self, points, given, generator):
-        """Centered starting `Parameters`: the M-step of the partition by nearest means; then whatever was given by
+        """Starting `Parameters` in the frame: the M-step of the partition by nearest means; then whatever was given by
         hand takes the place of its estimates."""
         weights, means, precisions = given
+        kind = self.covariance_type
         if means is None:
-            centers = em.seed_means(points, self.n_components, self.init, generator)
+            centers = seed_means(points, self.n_components, self.init, generator)
         else:
-            centers = means.to(points.device) - points.center
+            centers = (means.to(points.device) - points.center) / points.scale
         if any(value is None for value in given):
-            statistics = em.partition_statistics(points, centers, self.covariance_type)
-            start = em.maximization(statistics, self.covariance_type, self.reg_covar)
+            start = em.maximization(partition_statistics(points, centers, kind), kind,
+                                    self.reg_covar / points.scale**2)
         else:
             start = em.Parameters(weights, centers, None)
         if means is not None:
@@ -97,9 +196,8 @@ class GaussianMixture(BaseEstimator):
         if weights is not None:
             start = start._replace(weights=weights.to(points.device))
         if precisions is not None:
-            precisions = precisions.to(points.device)
-            inverse = em.factorize(precisions, self.covariance_type, "check precisions_init").precision
-            start = start._replace(covariances=inverse)
+            inverse = em.factorize(precisions.to(points.device), kind, "check precisions_init").precision
+            start = start._replace(covariances=inverse / points.scale**2)
         return start
 
     def predict(self, x):
@@ -112,7 +210,7 @@ class GaussianMixture(BaseEstimator):
 
     def predict_proba(self, x):
         """Responsibilities p(k | x), (N, K); each row sums to one."""
-        return self._evaluate(x, lambda joint: (em.normalize(joint), joint.T)[1])  # it normalizes in place
+        return self._evaluate(x, lambda joint: (em.normalize(joint), joint.T.clone())[1])  # normalizes in place
 
     def score_samples(self, x):
         """log p(x) of each point, (N,), in nats."""
@@ -150,7 +248,7 @@ class GaussianMixture(BaseEstimator):
         weights, means, covariances = self._parameters()
         if n_samples < 1:
             raise ValueError(f"n_samples is {n_samples}: it must be at least 1.")
-        generator = torch.Generator().manual_seed(self.seed)
+        generator = self._generator()
         component = torch.multinomial(weights, n_samples, replacement=True, generator=generator)
         noise = torch.randn(n_samples, means.shape[1], generator=generator, dtype=torch.float64)
         factors = em.scale(covariances, self.covariance_type)
@@ -162,26 +260,52 @@ class GaussianMixture(BaseEstimator):
             noise = noise * factors.reshape(self.n_components, -1)[component]
         return means[component] + noise, component
 
+    @property
+    def precisions_(self):
+        """The inverse covariances, in the covariances' shape."""
+        return em.factorize(self._parameters().covariances, self.covariance_type).precision
+
+    def _generator(self):
+        seed = self.seed if self.random_state is None else check_random_state(self.random_state).randint(2**31 - 1)
+        return torch.Generator().manual_seed(int(seed))
+
     def _parameters(self):
-        if not hasattr(self, "means_"):
-            raise NotFittedError("This GaussianMixture is not fitted yet: call fit(x) first.")
+        check_is_fitted(self, "means_")
         return em.Parameters(self.weights_, self.means_, self.covariances_)
+
+    def _frame(self):
+        """A center and a scale, a power of two, for points that the fitted mixture is asked about."""
+        center = self.weights_ @ self.means_
+        variance = self.covariances_.diagonal(dim1=-2, dim2=-1) if self.covariances_.ndim > 2 else self.covariances_
+        size = (self.means_ - center).abs().max() + variance.abs().max().sqrt()
+        return center, math.ldexp(1.0, math.frexp(float(size))[1])
 
     def _evaluate(self, x, answer):
         """answer(log-joint (K, n)), chunk by chunk, under the fitted parameters, in kind."""
         parameters = self._parameters()
-        x = check_array(given := x, n_features=parameters.means.shape[1])
-        points = em.Points(x, self.device, center=parameters.weights @ parameters.means)
-        sweep = em.log_joint(points, points.shift(parameters, -1), self.covariance_type)
-        result = torch.cat([answer(joint) for _, _, joint in sweep])
-        result = result.to(pick_device(x.device, float64=True))
+        x = self._check_data(given := x)
+        points = Points(x, None, self.device, self.dtype, False, *self._frame())
+        sweep = em.log_joint(points, em.to_frame(points, parameters), self.covariance_type)
+        result = torch.cat([answer(joint) for *_, joint in sweep])
+        result = result.to(pick_device(x.device, float64=True), torch.float64 if result.is_floating_point() else None)
         return result if isinstance(given, torch.Tensor) else result.numpy(force=True)
+
+    def _check_data(self, x, reset=False):
+        """x as a checked tensor (N, D): what is no tensor goes through scikit-learn's checks first."""
+        if not isinstance(x, torch.Tensor):
+            x = validate_data(self, x, reset=reset, dtype=("float64", "float32"), ensure_all_finite=False)
+        return check_array(x, n_features=None if reset else self.n_features_in_)
 
     def _check_settings(self):
         if self.covariance_type not in COVARIANCE_TYPES:
             raise ValueError(f"covariance_type is {self.covariance_type!r}: choose one of {COVARIANCE_TYPES}.")
         if self.init not in ("k-means++", "random"):
             raise ValueError(f"init is {self.init!r}: choose 'k-means++' or 'random', or give means_init.")
+        if self.dtype not in (None, torch.float64, torch.float32):
+            raise ValueError(f"dtype is {self.dtype!r}: choose torch.float64 or torch.float32.")
+        if self.distributed and not (dist.is_available() and dist.is_initialized()):
+            raise ValueError("distributed=True needs torch.distributed.init_process_group() first; start the script "
+                             "with torchrun.")
         for name, kind, least in (("n_components", Integral, 1), ("max_iter", Integral, 1), ("n_init", Integral, 1),
                                   ("seed", Integral, 0), ("tol", Real, 0), ("reg_covar", Real, 0)):
             value = getattr(self, name)
@@ -189,19 +313,17 @@ class GaussianMixture(BaseEstimator):
                 what = "a whole number" if kind is Integral else "a number"
                 raise ValueError(f"{name} is {value!r}: it must be {what} and at least {least}.")
 
-    def _given_start(self, dim):
-        """The start given by hand, as tensors or None, with its shapes checked."""
+    def _check_parameters(self, given, dim):
+        """The values of `given` {name: weights, name: means, name: spread}, as tensors or None, with shapes checked."""
         k = self.n_components
-        shapes = {"weights_init": (k,), "means_init": (k, dim),
-                  "precisions_init": {"full": (k, dim, dim), "diag": (k, dim), "spherical": (k,),
-                                      "tied": (dim, dim)}[self.covariance_type]}
-        given = []
-        for name, shape in shapes.items():
-            value = getattr(self, name)
+        spread = {"full": (k, dim, dim), "diag": (k, dim), "spherical": (k,), "tied": (dim, dim)}[self.covariance_type]
+        checked = []
+        for (name, value), shape in zip(given.items(), ((k,), (k, dim), spread), strict=True):
             value = None if value is None else torch.as_tensor(value).to("cpu", torch.float64)
             if value is not None and (tuple(value.shape) != shape or not value.isfinite().all()):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}: expected finite values of shape {shape}.")
-            given.append(value)
-        if given[0] is not None and ((given[0] < 0).any() or abs(given[0].sum() - 1) > 1e-6):
-            raise ValueError("weights_init must be non-negative and sum to one.")
-        return given
+            checked.append(value)
+        weights = checked[0]
+        if weights is not None and ((weights < 0).any() or abs(weights.sum() - 1) > 1e-6):
+            raise ValueError(f"{next(iter(given))} must be non-negative and sum to one.")
+        return checked

@@ -17,7 +17,9 @@ from safetensors.torch import save_file
 from gmvae_lib import em
 from gmvae_lib.data import load, random_affine
 from gmvae_lib.pretrained import FOLDER, MAX_COMPONENTS, N_COMPONENTS, digits_model
+from gmvae_lib.points import Points
 from gmvae_lib.prior import StandardNormal
+from gmvae_lib.seeding import seed_means
 from gmvae_lib.training import fit, log_uniform
 
 N_VIEWS, MIN_VAR = 8, 1e-2
@@ -54,15 +56,15 @@ def best_grouped_mixture(z, n_components, n_init, generator):
 def grouped_em(z, n_components, generator, max_iter=100, tol=1e-3):
     """EM in which the V points of a group share a component: (Parameters, responsibilities, log-likelihood)."""
     n_groups, n_views, dim = z.shape
-    seeds = em.Points(z.mean(1), "cpu")
-    means = em.seed_means(seeds, n_components, "k-means++", generator) + seeds.center
+    seeds = Points(z.mean(1), device="cpu")
+    means = seed_means(seeds, n_components, "k-means++", generator) * seeds.scale + seeds.center
     flat = z.reshape(-1, dim)
     covariances = (torch.cov(flat.T) / 4).expand(n_components, dim, dim)
     mixture = em.Parameters(torch.full((n_components,), 1 / n_components, dtype=z.dtype), means, covariances)
     last = -torch.inf
     for _ in range(max_iter):
-        points = em.Points(flat, "cpu", center=torch.zeros(dim))
-        joint = torch.cat([part for _, _, part in em.log_joint(points, mixture, "full")], 1)
+        points = Points(flat, device="cpu", center=torch.zeros(dim))
+        joint = torch.cat([part.clone() for *_, part in em.log_joint(points, mixture, "full")], 1)
         joint = joint.reshape(n_components, n_groups, n_views)
         log_weights = mixture.weights.log()[:, None]
         resp = (joint - log_weights[:, :, None]).sum(2) + log_weights  # the group draws its component once

@@ -6,7 +6,7 @@ import torch
 from sklearn.datasets import load_digits
 
 from gmvae_lib import data
-from gmvae_lib.data import TOYS, check_array, load, pick_device, random_affine
+from gmvae_lib.data import TOYS, check_array, check_columns, check_weights, load, pick_device, pick_dtype, random_affine
 
 
 def test_digits_are_scikit_learns_split_without_overlap():
@@ -144,15 +144,39 @@ def test_infinities_that_cancel_are_found_and_large_numbers_are_none():
     assert check_array(np.full((4, 1), 3e38, np.float32)).max() > 1e38  # whose sum overflows
 
 
-def test_constant_columns_too_few_points_and_another_number_of_features_are_named():
-    x = np.random.default_rng(0).normal(size=(5, 4))
-    x[:, [1, 3]] = 2.0
-    with pytest.raises(ValueError, match=r"Column\(s\) \[1, 3\] of x are constant.*drop them.*PCA"):
-        check_array(x, constant_columns=False)
-    with pytest.raises(ValueError, match="x has 5 points, fewer than the 6 components asked for: lower n_components"):
-        check_array(x, min_rows=6)
+def test_another_number_of_features_is_named():
     with pytest.raises(ValueError, match="x has 4 features: expected 3"):
-        check_array(x, n_features=3)
+        check_array(np.zeros((5, 4)), n_features=3)
+
+
+def test_columns_without_a_spread_are_named_and_the_others_give_a_power_of_two():
+    with pytest.raises(ValueError, match=r"Column\(s\) \[1, 3\] of x are constant.*drop them.*PCA"):
+        check_columns(torch.tensor([0.0, 2.0, 0.0, 2.0]), torch.tensor([1.0, 2.0, 3.0, 2.0]))
+    assert check_columns(torch.tensor([0.0, -1.0]), torch.tensor([1.0, 4.5])) == 8
+    with pytest.raises(ValueError, match="leave float64's range: divide x by"):
+        check_columns(torch.tensor([-1e308]).double(), torch.tensor([1e308]).double())
+
+
+def test_a_read_only_array_is_taken_as_it_is():
+    x = np.arange(6.0).reshape(3, 2)
+    x.setflags(write=False)
+    assert check_array(x).data_ptr() == x.ctypes.data
+
+
+@pytest.mark.parametrize(("weights", "message"), [
+    ([1, 2], r"shape \(2,\): expected \(3,\), one weight a point"), ([1, -1, 1], "non-negative"),
+    ([0, 0, 0], "not zero everywhere"), ([1, np.nan, 1], "finite")])
+def test_unusable_weights_are_refused(weights, message):
+    with pytest.raises(ValueError, match=message):
+        check_weights(weights, 3)
+
+
+def test_gpus_with_few_float64_units_compute_in_float32(monkeypatch):
+    assert pick_dtype(torch.device("cpu")) == torch.float64
+    for capability, expected in [((8, 0), torch.float64), ((9, 0), torch.float64), ((8, 6), torch.float32),
+                                 ((8, 9), torch.float32), ((12, 0), torch.float32), ((10, 3), torch.float32)]:
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device, found=capability: found)
+        assert pick_dtype(torch.device("cuda")) == expected
 
 
 # Augmentation

@@ -1,0 +1,120 @@
+"""`Points`: data as expectation–maximization (EM) sweeps over them, wherever they lie.
+
+In memory, in batches that are read anew for each sweep, or spread over the processes of `torch.distributed`: EM sees
+centered, scaled chunks of a size that fits the cache, and sums. Memory does not grow with the number of points.
+"""
+
+import math
+
+import torch
+import torch.distributed as dist
+
+from gmvae_lib.data import check_columns, pick_device, pick_dtype
+
+CHUNK_BYTES = 2**23  # one chunk's numbers: small enough for the cache, large enough to share among cores (measured)
+DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
+
+
+class Points:
+    """N points of D features: `n` of them, of total weight `weight`, centered at `center`, in units of `scale`.
+
+    Arguments:
+        x: a tensor (N, D); or a function that returns a fresh iterator over such tensors, the batches.
+        weights: the points' weights (N,), for data in memory; all one by default.
+        device, dtype: where and in which precision sweeps compute: by default, the best device at hand, and
+            float32 only where float64 is slow (`pick_dtype`).
+        distributed: whether each process of the default process group of `torch.distributed` holds a share of the data.
+        center (D,), scale: the frame, if known; `scale` is then 1 by default. Without it, the data are read once for
+            their mean and their range, the scale being a power of two: dividing by it costs no digit.
+    Raises ValueError where a column is constant or its range has no square in float64.
+    """
+
+    def __init__(self, x, weights=None, device=None, dtype=None, distributed=False, center=None, scale=1.0):
+        self.device = pick_device(device, float64=True)
+        self.dtype = pick_dtype(self.device) if dtype is None else dtype
+        self.distributed = distributed
+        self.weights = weights
+        if isinstance(x, torch.Tensor):
+            x = x.detach().cpu() if x.device.type == "mps" else x.detach()  # which has no float64
+            if self.device.type == "cuda" and 2 * x.nbytes < torch.cuda.mem_get_info(self.device)[0]:
+                x = x.to(self.device)
+        self.batches = (lambda: [x]) if isinstance(x, torch.Tensor) else x
+        if center is None:
+            center, scale = self._survey()
+        else:
+            self._count(len(x))
+        self.dim, self.center, self.scale = len(center), center.to(self.device, torch.float64), scale
+        self.log_volume = self.dim * math.log(scale)  # log p(x) = log p(x in units of scale) - log_volume
+
+    def _survey(self):
+        """Reads the data once, for their number, their mean and their scale."""
+        n, total, low, high = 0, 0.0, math.inf, -math.inf
+        for batch in self.batches():
+            n, total = n + len(batch), total + batch.sum(0, dtype=torch.float64)
+            low, high = batch.amin(0).clamp(max=low), batch.amax(0).clamp(min=high)
+        if n == 0:
+            raise ValueError("There are no batches: give at least one array (n, D).")
+        self._count(n)
+        if self.n == 1:
+            raise ValueError("x has 1 sample: a covariance needs more.")
+        total, = self.total(total)
+        if self.distributed:
+            low, high = (edge.to(self.device, torch.float64) for edge in (low, high))
+            dist.all_reduce(low, dist.ReduceOp.MIN)
+            dist.all_reduce(high, dist.ReduceOp.MAX)
+        return total / self.n, check_columns(low, high)
+
+    def _count(self, n):
+        """Sets the number and the weight of all points, and the number of the first that this process holds."""
+        rank, n_ranks = (dist.get_rank(), dist.get_world_size()) if self.distributed else (0, 1)
+        shares = torch.zeros(n_ranks, dtype=torch.float64)
+        shares[rank] = n
+        weight = shares.sum() if self.weights is None else self.weights.sum(dtype=torch.float64)
+        shares, weight = self.total(shares, weight)
+        self.first, self.n, self.weight = int(shares[:rank].sum()), int(shares.sum()), float(weight)
+
+    def chunks(self, n_features, dtype=torch.float64):
+        """Yields (chunk (D, n), its weights (n,) or None), one column a point: as many as leave room in the cache for
+        `n_features` numbers each. A chunk is overwritten by the next."""
+        budget = CHUNK_BYTES if self.device.type == "cpu" else DEVICE_CHUNK_BYTES
+        size = max(256, budget // (dtype.itemsize * n_features))
+        center, first, buffer = self.center[:, None], 0, None
+        for batch in self.batches():
+            for part in batch.split(size):
+                if buffer is None:
+                    buffer = torch.empty(self.dim, min(size, self.n), dtype=torch.float64, device=self.device)
+                chunk = buffer[:, :len(part)]
+                torch.sub(part.T.to(self.device, torch.float64), center, out=chunk)
+                if self.scale != 1:
+                    chunk /= self.scale
+                weights = None
+                if self.weights is not None:
+                    weights = self.weights[first:first + len(part)].to(self.device, dtype)
+                first += len(part)
+                yield chunk.to(dtype), weights
+
+    def rows(self, order):
+        """The points of these numbers (n,), (n, D) in the frame, and their weights (n,): the same in every process."""
+        found = torch.zeros(len(order), self.dim + 1, dtype=torch.float64, device=self.device)
+        first = self.first
+        for batch in self.batches():
+            here = (order >= first) & (order < first + len(batch))
+            inside = (order[here] - first).to(batch.device)
+            here = here.to(self.device)
+            found[here, :-1] = (batch[inside].to(self.device, torch.float64) - self.center) / self.scale
+            if self.weights is None:
+                found[here, -1] = 1
+            else:
+                found[here, -1] = self.weights[inside].to(self.device, torch.float64)
+            first += len(batch)
+        found, = self.total(found)
+        return found[:, :-1], found[:, -1]
+
+    def total(self, *tensors):
+        """Their sums over all processes that share the data; where there is one, the tensors themselves."""
+        if not self.distributed:
+            return tensors
+        flat = torch.cat([tensor.reshape(-1).to(self.device, torch.float64) for tensor in tensors])
+        dist.all_reduce(flat)
+        parts = flat.split([tensor.numel() for tensor in tensors])
+        return tuple(part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True))
