@@ -342,6 +342,14 @@ def _unpack(products, dim):
     return matrices
 
 
+def collapsed(covariances, kind, reg_covar):
+    """The numbers of the components whose variance, in some direction, is mostly `reg_covar`; for "tied", 0 for all."""
+    if kind in ("full", "tied"):
+        covariances = torch.linalg.eigvalsh(covariances)
+    rows = covariances.reshape(1 if kind == "tied" else len(covariances), -1)
+    return (rows.amin(1) < 2 * reg_covar).nonzero().ravel().tolist()
+
+
 def statistics_of(parameters, kind, reg_covar=0.0):
     """The `Statistics` about the means, of total weight 1, from which `maximization` makes these parameters."""
     weights, means, covariances = parameters

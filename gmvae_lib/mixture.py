@@ -47,7 +47,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         mean nats per point before each step, and after the last) and lower_bound_, its last entry, a float;
         converged_, n_iter_, n_features_in_.
     Methods take an (N, D) tensor or array, N points of D features, and answer in kind. They raise ValueError for
-    data with NaN, infinite values, constant columns, another D, or fewer points than components.
+    data with NaN, infinite values, constant columns, another D, or fewer points than components, and where a component
+    collapses in spite of reg_covar; `fit` warns (RuntimeWarning) of those that live by it.
     """
 
     def __init__(self, n_components=1, covariance_type="full", tol=1e-3, max_iter=100, n_init=1, reg_covar=1e-6,
@@ -155,6 +156,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                                                  key=lambda run: run[1][-1])
         self.n_batches_ = 1
         self._keep(points, parameters, history, converged)
+        if collapsed := em.collapsed(self.covariances_, self.covariance_type, self.reg_covar):
+            warnings.warn(f"Component {collapsed} has collapsed: in some direction its variance is mostly reg_covar. Use "
+                          "fewer components, another seed, or project x with PCA first.", RuntimeWarning, stacklevel=3)
         if self.tol > 0 and not converged:
             warnings.warn(f"EM had not converged after {self.max_iter} steps: raise max_iter or tol.",
                           ConvergenceWarning, stacklevel=3)
