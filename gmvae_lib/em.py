@@ -89,7 +89,7 @@ def from_frame(points, parameters):
 def step(points, parameters, kind, reg_covar, factors=None):
     """`em_step` in the frame of `points`. Returns (new parameters, their `Factors`, log-likelihood of the old ones).
 
-    Sums are taken about the origin, Eqs. (2.31)–(2.33), in the cheapest precision that keeps their digits; where none
+    Sums are taken about the origin, Eqs. (2.24)–(2.26), in the cheapest precision that keeps their digits; where none
     does, about the old means; and once more about the new means, should these turn out too tight for the first sums.
     Raises ValueError where a component has collapsed.
     """
@@ -153,7 +153,7 @@ def scale(covariances, kind, hint="raise reg_covar"):
 
 
 def natural_parameters(parameters, kind, factors=None):
-    """theta (K, F) with log pi_k N(x | mu_k, Sigma_k) = theta_k · phi(x). Eqs. (2.30) and (2.31).
+    """theta (K, F) with log pi_k N(x | mu_k, Sigma_k) = theta_k · phi(x). Eqs. (2.23) and (2.24).
 
     For "tied" the quadratic term, the same for all k, is left out of theta.
     """
@@ -178,7 +178,7 @@ def natural_parameters(parameters, kind, factors=None):
 
 
 def features(chunk, kind, out=None):
-    """phi (F, n) of a chunk (D, n), one column a point: products, then the point itself, then 1. Eq. (2.30)."""
+    """phi (F, n) of a chunk (D, n), one column a point: products, then the point itself, then 1. Eq. (2.23)."""
     dim, n = chunk.shape
     n_quadratic = _n_quadratic(dim, kind)
     phi = chunk.new_empty(n_quadratic + dim + 1, n) if out is None else out
@@ -217,7 +217,7 @@ def _products(dim):
 def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
     """Yields (chunk (D, n), its weights (n,) or None, phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)).
 
-    dtype: the type in which to expand the square, Eq. (2.30); None to whiten, Eq. (2.2), which is done in float64;
+    dtype: the type in which to expand the square, Eq. (2.23); None to whiten, Eq. (1.4), which is done in float64;
         by default the cheapest that keeps its digits. All are overwritten by the next chunk's.
     """
     factors = factors or factorize(parameters.covariances, kind)
@@ -244,7 +244,7 @@ def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
 
 
 def _whitened_log_joint(chunk, parameters, root, kind):
-    """log pi_k N(x_n | mu_k, Sigma_k), (K, n), component by component. Eq. (2.2)."""
+    """log pi_k N(x_n | mu_k, Sigma_k), (K, n), component by component. Eq. (1.4)."""
     weights, means, _ = parameters
     dim, n = chunk.shape
     joint = chunk.new_empty(len(means), n)
@@ -262,7 +262,7 @@ def _whitened_log_joint(chunk, parameters, root, kind):
 
 
 def normalize(joint):
-    """Turns log-joints (K, n) into responsibilities, in place; returns log p(x) (n,). Eqs. (2.4), (2.5)."""
+    """Turns log-joints (K, n) into responsibilities, in place; returns log p(x) (n,). Eqs. (1.14) and (1.17)."""
     peak = joint.amax(0)
     total = joint.sub_(peak).exp_().sum(0)
     joint.div_(total)
@@ -272,7 +272,7 @@ def normalize(joint):
 def expectation(points, parameters, kind, reference, dtype=None, factors=None):
     """The E-step over all chunks: `Statistics` about `reference` (K, D), and the mean log-likelihood.
 
-    With a `dtype` the sums are the product Eq. (2.32), in that type, and `reference` must be the origin.
+    With a `dtype` the sums are the product Eq. (2.25), in that type, and `reference` must be the origin.
     """
     sums, total = None, torch.zeros((), dtype=torch.float64, device=points.device)
     for chunk, weights, phi, resp in log_joint(points, parameters, kind, factors, dtype):
@@ -280,7 +280,7 @@ def expectation(points, parameters, kind, reference, dtype=None, factors=None):
         if weights is not None:
             resp *= weights
         if dtype:
-            part = resp @ phi.T  # Eq. (2.32)
+            part = resp @ phi.T  # Eq. (2.25)
             part = (part[:, -1], part[:, -1 - len(chunk):-1],  # phi's rows: products, x, 1
                     _scatter(chunk, weights) if kind == "tied" else part[:, :-1 - len(chunk)])
         else:
@@ -328,7 +328,7 @@ def _scatter(chunk, weights):
 
 
 def accumulate(sums, part):
-    """The running sums, in float64, with one chunk's added; `sums` is None before the first."""
+    """The running sums, in float64, with one chunk's added, Eq. (2.27); `sums` is None before the first."""
     part = tuple(value.double() for value in part)
     return part if sums is None else tuple(a + b for a, b in zip(sums, part, strict=True))
 
@@ -343,11 +343,11 @@ def _unpack(products, dim):
 
 
 def collapsed(covariances, kind, reg_covar):
-    """The numbers of the components whose variance, in some direction, is mostly `reg_covar`; for "tied", 0 for all."""
+    """The numbers of the components that owe their variance to `reg_covar` in some direction; for "tied", 0 for all."""
     if kind in ("full", "tied"):
         covariances = torch.linalg.eigvalsh(covariances)
     rows = covariances.reshape(1 if kind == "tied" else len(covariances), -1)
-    return (rows.amin(1) < 2 * reg_covar).nonzero().ravel().tolist()
+    return (rows.amin(1) < 1.01 * reg_covar).nonzero().ravel().tolist()
 
 
 def statistics_of(parameters, kind, reg_covar=0.0):
@@ -365,9 +365,9 @@ def statistics_of(parameters, kind, reg_covar=0.0):
 
 
 def maximization(statistics, kind, reg_covar=0.0, previous=None):
-    """The M-step: weights, means and covariances that maximize the bound. Eqs. (2.17), (2.20), (2.24)–(2.28), (2.33).
+    """The M-step: weights, means and covariances that maximize the bound. Eqs. (2.11), (2.14), (2.18)–(2.21), (2.28).
 
-    With delta = mu_k - reference_k, the covariance is second / N_k - delta deltaᵀ: Eq. (2.33) for y = x - reference_k.
+    With delta = mu_k - reference_k, the covariance is second / N_k - delta deltaᵀ: Eq. (2.28) with a = reference_k.
 
     A component without any data keeps its mean and covariance from `previous`, with weight 0, and a warning. (Without
     `previous`, it gets its reference point, and the average covariance of the others.)

@@ -114,7 +114,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         x = self._check_data(x)
         weights = None if sample_weight is None else check_weights(sample_weight, len(x))
         points = Points(x, weights, self.device, self.dtype, self.distributed, *self._frame())
-        old, kind, reg_covar = em.to_frame(points, self._parameters()), self.covariance_type, self.reg_covar / points.scale**2
+        old, kind = em.to_frame(points, self._parameters()), self.covariance_type
+        reg_covar = self.reg_covar / points.scale**2
         batch, log_likelihood = em.expectation(points, old, kind, old.means)
         self.n_batches_ += 1
         step = self.n_batches_ ** -FORGETTING
@@ -157,8 +158,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.n_batches_ = 1
         self._keep(points, parameters, history, converged)
         if collapsed := em.collapsed(self.covariances_, self.covariance_type, self.reg_covar):
-            warnings.warn(f"Component {collapsed} has collapsed: in some direction its variance is mostly reg_covar. Use "
-                          "fewer components, another seed, or project x with PCA first.", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"Component {collapsed} has collapsed: in some direction it owes its variance to reg_covar. "
+                          "Use fewer components, another seed, or project x with PCA first.", RuntimeWarning, stacklevel=3)
         if self.tol > 0 and not converged:
             warnings.warn(f"EM had not converged after {self.max_iter} steps: raise max_iter or tol.",
                           ConvergenceWarning, stacklevel=3)

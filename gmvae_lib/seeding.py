@@ -43,7 +43,7 @@ def _draw(n, generator):
 
 
 def partition_statistics(points, means, kind):
-    """`Statistics` in which each point belongs to its nearest mean alone: k-means' E-step."""
+    """`Statistics` in which each point belongs to its nearest mean alone: k-means' E-step, Eq. (2.29)."""
     sums = None
     for chunk, weights in points.chunks(2 * means.shape[1] + len(means)):
         nearest = (means.square().sum(1, keepdim=True) - 2 * means @ chunk).argmin(0)  # |x|² is the same for all

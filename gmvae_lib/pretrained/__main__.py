@@ -16,8 +16,8 @@ from safetensors.torch import save_file
 
 from gmvae_lib import em
 from gmvae_lib.data import load, random_affine
-from gmvae_lib.pretrained import FOLDER, MAX_COMPONENTS, N_COMPONENTS, digits_model
 from gmvae_lib.points import Points
+from gmvae_lib.pretrained import FOLDER, MAX_COMPONENTS, N_COMPONENTS, digits_model
 from gmvae_lib.prior import StandardNormal
 from gmvae_lib.seeding import seed_means
 from gmvae_lib.training import fit, log_uniform

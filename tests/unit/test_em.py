@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, MixtureSameFamily, MultivariateNormal
 
-from gmvae_lib import em, points as source
+from gmvae_lib import em
+from gmvae_lib import points as source
 from gmvae_lib.points import Points
 from gmvae_lib.seeding import partition_statistics, seed_means
 
@@ -292,7 +293,8 @@ def test_a_component_without_data_keeps_its_place_and_says_so(kind):
 def test_a_collapsed_component_is_an_error_that_names_the_cure(kind):
     x = points()[:2].repeat(10, 1)
     parameters = start(points(), kind)
-    parameters = em.Parameters(parameters.weights[:2], x[:2], 1e-9 * parameters.covariances[:3 if kind == "tied" else 2])
+    spread = 1e-9 * (parameters.covariances if kind == "tied" else parameters.covariances[:2])
+    parameters = em.Parameters(parameters.weights[:2], x[:2], spread)
     with pytest.raises(ValueError, match=r"component \[0.*not positive.*raise reg_covar"):
         em.em_step(x, parameters, kind, reg_covar=0.0)
 
