@@ -159,7 +159,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self._keep(points, parameters, history, converged)
         if collapsed := em.collapsed(self.covariances_, self.covariance_type, self.reg_covar):
             warnings.warn(f"Component {collapsed} has collapsed: in some direction it owes its variance to reg_covar. "
-                          "Use fewer components, another seed, or project x with PCA first.", RuntimeWarning, stacklevel=3)
+                          "Use fewer components, another seed, or project x with PCA first.", RuntimeWarning,
+                          stacklevel=3)
         if self.tol > 0 and not converged:
             warnings.warn(f"EM had not converged after {self.max_iter} steps: raise max_iter or tol.",
                           ConvergenceWarning, stacklevel=3)
