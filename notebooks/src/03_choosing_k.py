@@ -11,6 +11,7 @@ import torch
 from torch import distributions
 
 from gmvae_lib import figures
+from gmvae_lib.data import load
 from gmvae_lib.mixture import GaussianMixture
 
 torch.set_num_threads(1)  # the data are small: a second thread would only be waited for
@@ -88,7 +89,10 @@ def log_density(x, weights, means, covariances):
     log_normal = log_prob_full(x, means, torch.linalg.cholesky(covariances))  # (K, N)
     return (weights.log()[:, None] + log_normal).logsumexp(0)
 
+# %% [markdown]
+# The fit with four components, its last one split in the proportion $0.3:0.7$:
 
+# %%
 four, twice = fits[4], [0, 1, 2, 3, 3]
 shared = four.weights_[twice] * torch.tensor([1, 1, 1, 0.3, 0.7])
 split = log_density(x, shared, four.means_[twice], four.covariances_[twice])
@@ -99,13 +103,11 @@ assert torch.allclose(split, four.score_samples(x))                        # Eq.
 # scores on the same points.
 
 # %%
-train = torch.tensor([fits[K].score(x) for K in fits])
-true_score = truth.log_prob(x).mean()
+train, true = torch.tensor([g.score(x) for g in fits.values()]), truth.log_prob(x).mean()
 figures.curves(
-    list(fits), {"the fit": train, "the true density": true_score.expand(9)},
+    list(fits), {"the fit": train, "the true density": true.expand(9)},
     "Mean log-likelihood of the training points", "components K", "nats per point",
-    "The fit's log-likelihood rises steeply up to four components and slowly ever after; from "
-    "four on it lies above the line of the true density.",
+    "The fit rises steeply up to four components, slowly ever after, and crosses the truth's line.",
 )
 
 # %% [markdown]
@@ -113,7 +115,7 @@ figures.curves(
 
 # %%
 print("rises with every K:", bool((train.diff() > 0).all()))
-print("K = 4 scores higher than the truth:", bool(train[3] > true_score))
+print("K = 4 scores higher than the truth:", bool(train[3] > true))
 
 # %% [markdown]
 # The second line is the more disturbing one. A fit that scores higher than the truth has learnt something about *these* points that is
@@ -235,7 +237,7 @@ mean, error = d.mean(1), d.std(1) / len(x)**0.5
 print("the rule's K:", 1 + int((mean <= error).nonzero()[0]))              # Eq. (3.8)
 
 # %% [markdown]
-# With the paired bars, everything but $K=4$ and its next neighbour is clearly worse. With each score's own error, hardly anything would be:
+# With the paired bars, everything but $K=4$ and its next neighbour is clearly worse. With each score's own error, nothing above four would be:
 
 # %%
 K = torch.arange(3, 10)
@@ -306,12 +308,12 @@ figures.curves(
 # $-\frac12\big(D\log2\pi+\log\det C+\operatorname{tr}C^{-1}+m^\top C^{-1}m\big)$, and on the training points, whose mean is $m$ and covariance $C$, the last two terms are $D$ and zero.
 
 # %%
-draws = torch.randn(2000, 100, 3).double()
+draws = torch.randn(2000, 100, 3).double()                                 # (fit, point, dimension)
 m = draws.mean(1)
 C = (draws - m[:, None]).mT @ (draws - m[:, None]) / 100
 precision = torch.linalg.inv(C)
-trace = precision.diagonal(dim1=1, dim2=2).sum(1)
-excess = 100 / 2 * (trace + torch.einsum("si,sij,sj->s", m, precision, m) - 3)  # ℓ - N L
+away = precision.diagonal(dim1=1, dim2=2).sum(1) + torch.einsum("si,sij,sj->s", m, precision, m)
+excess = 100 / 2 * (away - 3)                                              # ℓ - N L
 print("optimism:", round(float(excess.mean())), "| parameters: 9")         # Eqs. (3.9) and (3.13)
 
 # %% [markdown]
@@ -373,7 +375,7 @@ def log_prior(mu, rho):
     return distributions.Normal(0, 3).log_prob(mu) + distributions.Normal(0, 1).log_prob(rho)
 
 # %% [markdown]
-# The evidence on the grid, Eq. (3.15); and Laplace's approximation, Eq. (3.16), with second derivatives by automatic differentiation:
+# The evidence, summed over a grid:
 
 # %%
 axis_mu, axis_rho = torch.arange(-3, 5, 0.004).double(), torch.arange(-1, 2, 0.004).double()
@@ -384,7 +386,10 @@ def log_evidence(y):
     joint = log_likelihood(mu, rho, y) + log_prior(mu, rho)
     return joint.flatten().logsumexp(0) + 2 * math.log(0.004)              # Eq. (3.15)
 
+# %% [markdown]
+# Laplace's approximation, Eq. (3.16), with second derivatives by automatic differentiation:
 
+# %%
 def laplace(y):
     top = (y.mean(), y.std(correction=0).log())
     rows = torch.autograd.functional.hessian(lambda *theta: log_likelihood(*theta, y), top)
@@ -596,7 +601,7 @@ def overlapping(n):
 
 def bent(n):
     u = torch.randn(n, 2).double()
-    return torch.stack([u[:, 0], 0.5 * u[:, 0]**2 + 0.5 * u[:, 1]], 1)
+    return torch.stack([u[:, 0], 0.5 * u[:, 0]**2 + 0.7 * u[:, 1]], 1)
 
 
 def few(n):
@@ -617,12 +622,12 @@ cases = {"two that overlap, N = 500": (overlapping, 500), "one that is bent, N =
 shown = {title: draw(n) for title, (draw, n) in cases.items()}
 figures.fit_panels(
     {title: (x, best_by_bic(x)) for title, x in shown.items()},
-    "Three panels. Two round clouds that overlap, with two ellipses; a single crescent, with "
-    "several ellipses along it; three small clouds of few points.", share=False,
+    "Three panels. Two round clouds that overlap, with two ellipses; a bent cloud, with "
+    "three ellipses along it; three small clouds of few points.", share=False,
 )
 
 # %% [markdown]
-# Count the verdicts:
+# The judges, each as a score of which more is better:
 
 # %%
 JUDGES = {
@@ -630,7 +635,10 @@ JUDGES = {
     "BIC": lambda g, x, new: -g.bic(x), "ICL": lambda g, x, new: -g.icl(x),
 }
 
+# %% [markdown]
+# Each one's choice, in ten data sets of each kind:
 
+# %%
 def verdicts(draw, n, repeats=10):
     table = torch.zeros(len(JUDGES), 7).long()
     for _ in range(repeats):
@@ -650,7 +658,7 @@ tables = {title: verdicts(draw, n) for title, (draw, n) in cases.items()}
 figures.count_panels(
     tables, "chosen K", rows=list(JUDGES), columns=range(1, 8),
     alt="Three tables of counts. Overlapping pair: new points and BIC mostly choose two, ICL one. "
-    "Bent cluster: BIC chooses three or more, ICL fewer. Few points: AIC chooses many.",
+    "Bent cluster: BIC chooses three, ICL one. Few points: AIC chooses many.",
 )
 
 # %% [markdown]
@@ -668,8 +676,8 @@ print("few points: AIC sees too many:", average(small, "AIC") > 3.5)
 
 # %% [markdown]
 # - *Two that overlap.* Two components describe the density better, and BIC and new points say so. But halfway between the centers nobody can tell to which a point belongs, so as *clusters* they are one: ICL says 1. Neither is wrong. They were asked different things.
-# - *One that is bent.* No single Gaussian is bent, so the density needs three or four. ICL pays for the overlap and stops earlier, mostly at two; it comes closer to "one cluster" without reaching it, since two pieces of a crescent do not overlap enough. No choice of $K$ makes a Gaussian bend. (The alternative is to fit BIC's density and
-#   then merge components into clusters; Baudry and others, 2010.)
+# - *One that is bent.* No single Gaussian is bent, so the density needs three, and BIC and new points find them. The three overlap, ICL charges for it, and says 1. But do not trust it to see every shape: the two thin `moons`, in the widget below, are for ICL six or seven clusters. Pieces of a thin crescent hardly overlap, and no choice of $K$ makes a Gaussian
+#   bend. (A cure is to fit BIC's density and then merge components into clusters; Baudry and others, 2010.)
 # - *Few points.* AIC, whose derivation supposes many points for each parameter, hands out components freely. The score of 40 new points is honest on average, and noisy. BIC and ICL are strict, and here that is a virtue.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -721,8 +729,7 @@ again = torch.tensor([[stability(x, K) for K in range(2, 9)] for _ in range(10)]
 figures.curves(
     range(2, 9), {"halves": again.mean(0)},
     "Do two halves of the data find the same clusters?", "components K", "adjusted Rand index",
-    "Agreement between halves is highest, nearly one, with a short bar, at four components; below "
-    "it varies much from cut to cut, and above it declines.",
+    "Nearly one, with a short bar, at four components; widely spread below, declining above.",
     errors={"halves": again.std(0)}, ylim=(-0.2, 1.1),
 )
 
@@ -799,8 +806,6 @@ print("a fee of eight points, from 10 and 20:", round(float(alive[3, 1:].mean())
 
 # %%
 from sklearn.decomposition import PCA
-
-from gmvae_lib.data import load
 
 digits, test = load("digits"), load("digits", split="test")
 pca = PCA(10).fit(digits.x.double().numpy())
