@@ -43,7 +43,7 @@ class MixtureExplorer(Panel):
         self.rho = slider(-0.96875, 0.96875, 1 / 32, "correlation")
         self.prior = widgets.Checkbox(False, description="with a prior (MAP)", indent=False, layout=narrow)
         self.known, self.onto, self.shrink, self.again = (
-            widgets.Button(description=text, layout={"width": "11em"})
+            widgets.Button(description=text, layout={"width": "13em"})
             for text in ("Components known", "Onto a point", "Shrink", "Reset"))
         self.known.on_click(lambda _: self._set_known())
         self.onto.on_click(lambda _: self._move_onto_a_point())

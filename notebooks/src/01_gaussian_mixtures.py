@@ -285,7 +285,7 @@ for a in (0.8, 1.2, 2.0):
     print(f"centers at ±{a}: {int((slope.diff() < 0).sum())} peak(s)")      # Eq. (1.9)
 
 # %% [markdown]
-# The flat-topped first curve is made of two Gaussians, and yet nobody could point at them. Components are parts of a formula. Whether they are also groups in the
+# The broad first curve is made of two Gaussians, and yet nobody could point at them. Components are parts of a formula. Whether they are also groups in the
 # data is a question about the data.
 
 # %%

@@ -452,7 +452,7 @@ def test_eq_1_28_with_the_prior_there_is_a_ceiling():
                 log_prior(cov, psi, nu) for cov in covariances)
             highest = max(highest, float(value))
     assert highest <= ceiling
-    h = optimize.minimize_scalar(lambda u: -(m / 2 * -u - smallest / 2 * math.exp(-u)), bounds=(-30, 5),
-                                 method="bounded")  # the top of h over u = log lambda, by search
-    assert -h.fun == pytest.approx(m / 2 * (math.log(m / smallest) - 1))
-    assert math.exp(h.x) == pytest.approx(smallest / m, rel=1e-3)
+    same, psi = rand(1, D).expand(n, D), smallest * torch.eye(D).double()  # reached: K = 1, all points in one place
+    cov = smallest / m * torch.eye(D).double()
+    value = MultivariateNormal(same[0], cov).log_prob(same).sum() + log_prior(cov, psi, nu)
+    assert float(value) == pytest.approx(-n * D / 2 * math.log(2 * math.pi) + D * m / 2 * (math.log(m / smallest) - 1))
