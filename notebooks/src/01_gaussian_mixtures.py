@@ -715,20 +715,19 @@ assert torch.allclose(log_prob_full(x, means, torch.linalg.cholesky(covariances)
 assert torch.allclose(log_prob_diag(x, mean, variance.log()), log_normal_diag(x, mean, variance))
 
 # %% [markdown]
-# `GaussianMixture` finds a mixture by itself, which is chapter 02's matter. But we may also hand it ours, by setting the attributes in which it keeps its findings. (A name that ends in an underscore holds something found from data, as in scikit-learn.)
+# `GaussianMixture` finds a mixture by itself, which is chapter 02's matter. But we may also hand it ours. The family is its `covariance_type`: `"full"`, `"tied"`, `"diag"` or `"spherical"`.
 
 # %%
 from gmvae_lib.mixture import GaussianMixture
 
-gmm = GaussianMixture(n_components=3)
-gmm.weights_, gmm.means_, gmm.covariances_ = theta
-joint = log_joint(x, *theta)
-assert torch.allclose(gmm.score_samples(x), log_sum_exp(joint))            # log p(x)
+gmm = GaussianMixture(3, covariance_type="full").set_parameters(*theta)
+assert torch.allclose(gmm.score_samples(x), log_sum_exp(log_joint(x, *theta)))
 assert torch.allclose(gmm.predict_proba(x), responsibilities(x, *theta))
 assert 0.5 < misfit(gmm.sample(20_000)[0]) < 2
+assert gmm.n_parameters() == costs(3, 2)["full"][0]
 
 # %% [markdown]
-# scikit-learn has a class of the same name, and `torch.distributions` builds the same density from two parts:
+# `torch.distributions` builds the same density from two parts. scikit-learn has a class of the same name as ours, and keeps what it has found in attributes that end in an underscore; we fill them in by hand:
 
 # %%
 from sklearn.mixture import GaussianMixture as SklearnMixture
@@ -1150,7 +1149,7 @@ check("1.5", second_given_first)
 # - Full covariances cost $KD^2$ numbers and $KD^2$ multiplications a point, diagonal ones $KD$.
 # - The likelihood has $K!$ copies of every hill, and no maximum: a component may collapse onto a point. A floor or a prior bounds it.
 #
-# **May now be imported:** `log_prob_full` and `log_prob_diag` from `gmvae_lib.gaussian`, and `GaussianMixture` from `gmvae_lib.mixture` with given parameters: its `score_samples`, `predict_proba`, `predict` and `sample`.
+# **May now be imported:** `log_prob_full` and `log_prob_diag` from `gmvae_lib.gaussian`, and `GaussianMixture` from `gmvae_lib.mixture` with given parameters: its `set_parameters`, `score_samples`, `predict_proba`, `predict` and `sample`.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Where this leads
