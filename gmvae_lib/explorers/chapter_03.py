@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
 from sklearn.decomposition import PCA
-from sklearn.exceptions import ConvergenceWarning
 
 from gmvae_lib.data import load
 from gmvae_lib.explorers.panel import Panel, signed, with_box
@@ -73,7 +72,7 @@ class KExplorer(Panel):
     @staticmethod
     def _fit(x, new, n_components, family):
         floor = 1e-3 * float(x.var(0).mean())
-        with warnings.catch_warnings(action="ignore", category=ConvergenceWarning):
+        with warnings.catch_warnings(action="ignore"):  # too many components are asked for on purpose
             model = GaussianMixture(n_components, family, n_init=3, tol=5e-4, reg_covar=floor).fit(x)
         scores = (model.score(x), model.score(new), *(-judge(x) / (2 * len(x)) for judge in (
             model.aic, model.bic, model.icl)))
