@@ -167,7 +167,7 @@ assert torch.allclose(log_normal(cloud, mean, covariance), oracle)
 #
 # $$\log\mathcal N(x|\mu,\Sigma)=-\tfrac12\Big(D\log2\pi+\log\det\Sigma+(x-\mu)^\top\Sigma^{-1}(x-\mu)\Big). \tag{1.5}$$
 #
-# Only $\Sigma$ is left in it. Another matrix with the same $LL^\top$ would have stretched the noise to the same cloud: the density knows no more of $L$.
+# Only $\Sigma$ is left in it. Another matrix with the same $LL^\top$ would have stretched the noise to a cloud of the same density.
 
 # %%
 delta = cloud[:100] - mean
@@ -249,8 +249,8 @@ left, right = 0.7 * normal(t, -1.5, 0.8), 0.3 * normal(t, 2.5, 1.0)
 average = normal(t, 0.7 * -1.5 + 0.3 * 2.5, math.hypot(0.7 * 0.8, 0.3 * 1.0))
 
 # %% [markdown]
-# A mixture is not the average of the *variables*. If $X_1$ and $X_2$ are the two Gaussian variables, drawn independently, then $0.7X_1+0.3X_2$ is Gaussian again,
-# with a single center somewhere between. A mixture averages the densities: each draw is one *or* the other.
+# A mixture is not the average of the *variables*. If $X_1$ and $X_2$ are the two Gaussian variables, drawn independently, then $0.7X_1+0.3X_2$ is Gaussian again
+# (its variance is $0.7^2\cdot0.8^2+0.3^2\cdot1^2$), with a single center somewhere between. A mixture averages the densities: each draw is one *or* the other.
 
 # %%
 figures.curves(
@@ -539,10 +539,10 @@ print("claims and facts agree within a tenth:", bool(abs(claimed - came) < 0.1))
 # This is linear in $x$. The border, where it is zero, is a straight line (in $D$ dimensions a hyperplane), and across it $r_1$ falls from one to zero in the shape of the logistic function $1/(1+e^{-u})$.
 # %%
 shared = covariances[0]
-odds = log_joint(x, weights[:2], means[:2], shared.expand(2, 2, 2)).diff(dim=1)[:, 0].neg()
-slopes = torch.linalg.solve(shared, means[:2].T)                           # Σ⁻¹μ₁, Σ⁻¹μ₂
-offset = (weights[0] / weights[1]).log() - 0.5 * (means[:2] * slopes.T).sum(1).diff().neg()
-assert torch.allclose(odds, x @ (slopes[:, 0] - slopes[:, 1]) + offset)    # Eq. (1.18)
+a = log_joint(x, weights[:2], means[:2], shared.expand(2, 2, 2))
+first, second = torch.linalg.solve(shared, means[:2].T).T                  # Σ⁻¹μ₁, Σ⁻¹μ₂
+offset = (weights[0] / weights[1]).log() - 0.5 * (means[0] @ first - means[1] @ second)
+assert torch.allclose(a[:, 0] - a[:, 1], x @ (first - second) + offset)    # Eq. (1.18)
 
 # %% [markdown]
 # If the covariances differ, the squares stay, and the border is curved. Far away the squares decide alone, and the wider component wins, on whichever side it is:
@@ -857,8 +857,8 @@ figures.curves(
 )
 
 # %% [markdown]
-# A model that ends there has learnt one point by heart. A full covariance can even collapse around several points: to be flat in one direction is enough, and through any $D$ points there is a plane (in two dimensions, a line through any two). (The tied family is safe in this respect: its one covariance can only
-# collapse if it flattens all the data at once.)
+# A model that ends there has learnt one point by heart. A full covariance can even collapse around several points: to be flat in one direction is enough, and through any $D$ points there is a plane (in two dimensions, a line through any two). (The tied family is safe, unless all the data lie on $K$ parallel planes: its one covariance has to
+# serve all the points.)
 #
 # So "maximum likelihood" for mixtures cannot mean the highest value. It means a good *local* maximum, away from these poles, or it means a slightly different question. There are two such questions.
 
