@@ -820,6 +820,21 @@ print("the average of the two best is worse than both:",
 # $$\ell(\theta)\;\ge\;-D\log s+\text{const}\;\longrightarrow\;\infty\qquad(s\to0). \tag{1.23}$$
 #
 # One point becomes infinitely likely, and the rest do not mind, because component 2 looks after them. That is what a single Gaussian lacks: as it shrinks onto $x_1$, the others' $-\Vert x_n-x_1\Vert^2/2s^2$ falls far faster than $-D\log s$ rises.
+#
+# On a line, with a data point at $x=1$: the density grows a needle there, and hardly changes elsewhere.
+
+# %%
+fine = torch.linspace(-5, 6, 1101)
+figures.curves(
+    fine, {f"$s={s}$": 0.9 * normal(fine, 0, 1.8) + 0.1 * normal(fine, 1, s) for s in (1, 0.2, 0.03)},
+    "A component collapses on a point", "$x$", "density",
+    "Three curves. All are the same low, wide bell but near x = 1, where the second has a small "
+    "peak and the third a needle several times as high as the bell.",
+    markers=False, size=(7.5, 3.4),
+)
+
+# %% [markdown]
+# In the plane, with the first twenty of our points, of which the first one gets a component of its own:
 
 # %%
 some = x[:20]
@@ -1045,13 +1060,13 @@ print("rank of the 64 × 64 covariance:", int(torch.linalg.matrix_rank(S)))
 
 # %% [markdown]
 # Forty points, less their mean, span 39 directions. In the other 25 the scatter is zero: not positive definite, no density, Eq. (1.6) takes the root of zero (or of rounding errors, which may be negative). To catch the error and go on would be to ignore that the question has no answer. The cures
-# change the question: a floor, a prior, Eq. (1.27), or a family with fewer numbers.
+# change the question: a floor, a prior, Eq. (1.27) (here with $\nu=D+2$ and $\Psi=\nu I$), or a family with fewer numbers.
 
 # %%
-D, psi = 64, torch.eye(64)
+D, nu, identity = 64, 66, torch.eye(64)
 cures = {
-    "floor": S + 0.01 * torch.eye(D),
-    "prior": (40 * S + (D + 2) * psi) / (40 + D + 2 + D + 1),
+    "floor": S + 0.01 * identity,
+    "prior": (40 * S + nu * identity) / (40 + nu + D + 1),
     "diagonal": S.diagonal().diag(),
 }
 for name, cured in cures.items():
