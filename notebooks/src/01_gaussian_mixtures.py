@@ -825,8 +825,9 @@ print("the average of the two best is worse than both:",
 
 # %%
 fine = torch.linspace(-5, 6, 1101)
+bell = 0.9 * normal(fine, 0, 1.8)
 figures.curves(
-    fine, {f"$s={s}$": 0.9 * normal(fine, 0, 1.8) + 0.1 * normal(fine, 1, s) for s in (1, 0.2, 0.03)},
+    fine, {f"$s={s}$": bell + 0.1 * normal(fine, 1, s) for s in (1, 0.2, 0.03)},
     "A component collapses on a point", "$x$", "density",
     "Three curves. All are the same low, wide bell but near x = 1, where the second has a small "
     "peak and the third a needle several times as high as the bell.",
