@@ -44,7 +44,7 @@ fits = {K: fitted(x, K) for K in range(1, 10)}
 figures.fit_panels(
     {f"K = {K}: {fits[K].score(x):.2f} nats per point": (x, fits[K]) for K in (2, 4, 9)},
     "Three panels with the same points. With two components, each covers two groups; with four, "
-    "each group has its own; with nine, every group is cut into pieces.",
+    "each group has its own; with nine, most groups are cut into pieces.",
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -445,7 +445,7 @@ assert abs(exact[-1] - by_bic[-1] - dropped) < 0.05                        # Eq.
 #
 # $$\nabla_{\!\mu_k}\log p(x)=r_k(x)\,\Sigma_k^{-1}(x-\mu_k),\qquad\frac{\partial\log p(x)}{\partial\pi_k}=\frac{\mathcal N(x|\mu_k,\Sigma_k)}{p(x)}. \tag{3.21}$$
 #
-# If $\pi_k=0$, then $r_k=0$ and the first vanishes for every $x$. If components 1 and 2 are equal, the two first gradients are proportional to each other, and the second are the same. (We met both in chapter 02: Eq. (2.2), for one point.)
+# If $\pi_k=0$, then $r_k=0$ and the first vanishes for every $x$. If components 1 and 2 are equal, the two first gradients are proportional to each other, and the two second ones are the same, so that moving weight from one to the other changes nothing. (We met both in chapter 02: Eq. (2.2), for one point.)
 #
 # Count the independent directions for two components on a line. The five parameters are $\pi_1$ (with $\pi_2=1-\pi_1$), two means and two log-deviations:
 
@@ -495,7 +495,7 @@ figures.curves(
 
 # %% [markdown]
 # As long as there are no more components than groups, the count of parameters is a fair guess. (Below four the model does not contain the truth, so Eq. (3.12) holds but Eq. (3.13) need not.) Beyond four the optimism is larger than $P$: a superfluous component is free to go wherever the
-# sample happens to have a lump, and picks the best of many places. AIC therefore charges mixtures too little. It tends to say one or two too many:
+# sample happens to have a lump, and picks the best of many places. AIC therefore charges mixtures too little, and tends to ask for too many:
 
 # %%
 over = (measured.mean(0) - parameters)[5:]
@@ -553,7 +553,7 @@ assert abs(theirs.bic(x.numpy()) - four.bic(x)) < 0.01
 #
 # ### The criterion
 #
-# Now take BIC's question with the components included: how probable are points *and* labels, $p(X,C|K)$? Were the labels $C$ known, the mixture would fall apart into $K$ Gaussians and one table of shares: a regular model without any of the troubles above. Its BIC is $-2\sum_n\log p(x_n,c_n|\hat\theta)+P\log N$. The labels are not
+# Now take BIC's question with the components included: how probable are points *and* labels, $p(X,C|K)$? Were the labels $C$ known, the mixture would fall apart into $K$ Gaussians and one table of shares: a regular model, as long as no component is empty, without any of the troubles above. Its BIC is $-2\sum_n\log p(x_n,c_n|\hat\theta)+P\log N$. The labels are not
 # known, so we put their expectation in place of the first term, and find with Eq. (3.22)
 #
 # $$\mathrm{ICL}=-2\,\mathcal Q(\hat\theta)+P\log N=\mathrm{BIC}+2\sum_{n}H(r_n), \tag{3.23}$$
@@ -754,7 +754,7 @@ print("its index is above 0.9:", bool(again.mean(0).max() > 0.9))
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Let the weights go out
 #
-# All so far fits many mixtures and compares. Could one fit start with too many components and switch off those it does not need? Put a *Dirichlet* prior on the weights, $p(\pi)\propto\prod_k\pi_k^{\alpha-1}$, and maximize the posterior density instead of the likelihood (MAP, as in chapter 01). In the M-step the log-prior joins what Eq. (2.10) maximizes:
+# All so far fits many mixtures and compares. Could one fit start with too many components and switch off those it does not need? Put a *Dirichlet* prior on the weights, $p(\pi)\propto\prod_k\pi_k^{\alpha-1}$, and maximize the posterior density instead of the likelihood (maximum a posteriori, MAP, as in chapter 01). In the M-step the log-prior joins what Eq. (2.10) maximizes:
 #
 # $$\mathcal J(\pi,\lambda)=\sum_{k}\big(N_k+\alpha-1\big)\log\pi_k+\lambda\Big(1-\sum_k\pi_k\Big). \tag{3.26}$$
 #
@@ -762,8 +762,8 @@ print("its index is above 0.9:", bool(again.mean(0).max() > 0.9))
 #
 # $$\pi_k=\frac{\max(0,\,N_k+\alpha-1)}{\sum_{j}\max(0,\,N_j+\alpha-1)}. \tag{3.27}$$
 #
-# A proper Dirichlet needs $\alpha>0$, so its fee is at most one point, which is little. Figueiredo and Jain (2002) arrive by another road at half a point for each of a component's parameters (means and covariances, here 5): $\alpha=1-\frac52$. This prior cannot be normalized, but as a penalty it makes sense. It is nearly BIC's fee,
-# since $\frac52\log\pi_k=\frac52\log(N\pi_k)-\frac52\log N$: each component pays for its parameters according to its own number of points, $N\pi_k$.
+# A proper Dirichlet needs $\alpha>0$, so its fee is at most one point, which is little. Figueiredo and Jain (2002) arrive by another road at half a point for each of a component's parameters (means and covariances, here 5): $\alpha=1-\frac52$. This prior cannot be normalized, but as a fee it makes sense. The log-prior is
+# $-\frac52\sum_k\log\pi_k=-\sum_k\frac52\log(N\pi_k)+\frac52K\log N$. The last term does not depend on the weights, and the rest is BIC's fee of $\frac12\log N$ for each of the five parameters, only that each component pays according to its own number of points, $N\pi_k$.
 
 # %%
 def sparse_em(x, n_components, fee, steps=150):
@@ -810,7 +810,7 @@ print("a fee of eight points, from 10 and 20:", round(float(alive[3, 1:].mean())
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The digits: ten classes, how many clusters?
 #
-# Real data, with classes that somebody assigned: 1,437 images of handwritten digits, 64 pixels each. We project them on their first principal axes (the directions of largest variance), fit mixtures in 2, 5 and 10 dimensions, and ask every judge. The labels are used for scoring only.
+# Real data, with classes that somebody assigned: 1,437 images of handwritten digits, 64 pixels each. We project them on their first principal axes (the directions of largest variance, found by principal component analysis, PCA), fit mixtures in 2, 5 and 10 dimensions, and ask every judge. The labels are used for scoring only.
 
 # %%
 from sklearn.decomposition import PCA
@@ -867,7 +867,7 @@ plane = {f"{name}: K = {K}": (z, fitted(z, K, reg_covar=0.1))
 figures.fit_panels(
     plane | {"the ten classes (labels)": (z, digits.y)},
     "Three panels with the digits in the plane of two principal axes. ICL's few large clusters; "
-    "BIC's seven or eight components; the ten true classes, which overlap heavily.",
+    "BIC's smaller components; the ten true classes, which overlap heavily.",
 )
 
 # %% [markdown]
