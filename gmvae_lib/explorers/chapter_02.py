@@ -21,6 +21,7 @@ from gmvae_lib.figures import (
     subplots,
 )
 from gmvae_lib.gaussian import cholesky, log_prob_full
+from gmvae_lib.points import Points
 
 
 class EMExplorer(Panel):
@@ -41,6 +42,7 @@ class EMExplorer(Panel):
     MOST = 8  # components
     GRID = 0.25  # of the start's sliders: exact in binary, or the browser would round what it is shown and send it back
     POINTS, STEPS, TOL = 300, 50, 1e-4  # points, rounds at most, and the rise (nats per point) that ends a run
+    FLOOR = 1e-4  # added to the variances
 
     def __init__(self, data="cigars", n_components=3, covariance_type="full", seed=0, means=None, step=0):
         wide, narrow = {"width": "20em"}, {"width": "14em"}
@@ -219,12 +221,13 @@ class EMExplorer(Panel):
             eye, var = torch.eye(2, dtype=torch.float64), self._x.var(0).mean() / n_components
             shape = {"full": eye.expand(n_components, 2, 2), "diag": eye.new_ones(n_components, 2),
                      "spherical": eye.new_ones(n_components), "tied": eye}[kind]
-            now = em.Parameters(eye.new_full((n_components,), 1 / n_components), self._start, var * shape)
-            steps, history = [], []
+            points, steps, history = Points(self._x, device="cpu"), [], []
+            start = em.Parameters(eye.new_full((n_components,), 1 / n_components), self._start, var * shape)
+            now, factors = em.to_frame(points, start), None
             with warnings.catch_warnings(action="ignore"):  # a component without data is named in the caption
                 while len(steps) <= self.STEPS and (len(history) < 2 or history[-1] - history[-2] >= self.TOL):
-                    steps.append(now)
-                    now, log_likelihood = em.em_step(self._x, now, kind, 1e-4)
+                    steps.append(em.from_frame(points, now))
+                    now, factors, log_likelihood = em.step(points, now, kind, self.FLOOR / points.scale**2, factors)
                     history.append(log_likelihood)
             self._runs[key] = Run(self._x, steps, kind)
         return self._runs[key]

@@ -117,7 +117,7 @@ def test_the_curves_show_the_run(panel):
 
 
 def test_stepping_computes_nothing_again(panel, monkeypatch):
-    monkeypatch.setattr(em, "em_step", None)  # would fail if it were called
+    monkeypatch.setattr(em, "step", None)  # would fail if it were called
     panel.iteration.value = 14
     assert "Round 7" in caption(panel)
 
