@@ -46,7 +46,7 @@ def nmi(y, clusters):
 
 
 def ari(y, clusters):
-    """Adjusted Rand index: 0 for chance, 1 for identical partitions."""
+    """Adjusted Rand index: 0 for chance, 1 for identical partitions. Eq. (3.25)."""
     return float(adjusted_rand_score(*_labels(y, clusters)))
 
 

@@ -227,16 +227,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return float(self.score_samples(x).mean())
 
     def bic(self, x):
-        """Bayesian information criterion, -2 log-likelihood + (parameters) log N; lower is better."""
+        """Bayesian information criterion, -2 log-likelihood + (parameters) log N; lower is better. Eq. (3.18)."""
         n = len(x)
         return -2 * n * self.score(x) + self.n_parameters() * math.log(n)
 
     def aic(self, x):
-        """Akaike's information criterion, -2 log-likelihood + 2 (parameters); lower is better."""
+        """Akaike's information criterion, -2 log-likelihood + 2 (parameters); lower is better. Eq. (3.14)."""
         return -2 * len(x) * self.score(x) + 2 * self.n_parameters()
 
     def icl(self, x):
-        """Integrated completed likelihood: BIC + twice the entropy of the responsibilities; lower is better.
+        """Integrated completed likelihood: BIC + twice the responsibilities' entropy; lower is better. Eq. (3.23).
 
         Biernacki, Celeux & Govaert (2000).
         """
@@ -244,7 +244,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self.bic(x) - 2 * float(torch.special.xlogy(resp, resp).sum())
 
     def n_parameters(self):
-        """The number of free parameters."""
+        """The number of free parameters. Eq. (1.19)."""
         k, d = self.n_components, self.n_features_in_
         spread = {"full": k * d * (d + 1) // 2, "diag": k * d, "spherical": k, "tied": d * (d + 1) // 2}
         return k - 1 + k * d + spread[self.covariance_type]
