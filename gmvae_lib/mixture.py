@@ -32,7 +32,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         tol: EM stops when the mean log-likelihood (nats per point) changes by less; 0 runs all `max_iter` steps.
         max_iter, n_init: EM steps at most; starts, of which the likeliest result is kept.
         reg_covar: added to every variance, in the data's squared units; keeps components from collapsing.
-        init: "k-means++" or "random" (K distinct data points); the rest follows from the nearest-mean partition.
+        init: "k-means++", "k-means" (slower, and more often near the best) or "random" (K distinct data points): the
+            starting means; the rest follows from the nearest-mean partition.
         seed: an integer; the same seed gives the same fit and the same samples.
         weights_init (K,), means_init (K, D), precisions_init (inverse covariances, shaped as `covariances_`):
             a start given by hand, whole or in part.
@@ -305,8 +306,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _check_settings(self):
         if self.covariance_type not in COVARIANCE_TYPES:
             raise ValueError(f"covariance_type is {self.covariance_type!r}: choose one of {COVARIANCE_TYPES}.")
-        if self.init not in ("k-means++", "random"):
-            raise ValueError(f"init is {self.init!r}: choose 'k-means++' or 'random', or give means_init.")
+        if self.init not in ("k-means++", "k-means", "random"):
+            raise ValueError(f"init is {self.init!r}: choose 'k-means++', 'k-means' or 'random', or give means_init.")
         if self.dtype not in (None, torch.float64, torch.float32):
             raise ValueError(f"dtype is {self.dtype!r}: choose torch.float64 or torch.float32.")
         if self.distributed and not (dist.is_available() and dist.is_initialized()):

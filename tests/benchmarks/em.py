@@ -1,18 +1,25 @@
-"""EM beside scikit-learn (and pomegranate, where it is installed): same data, same start, same number of steps."""
+"""EM beside scikit-learn and, where it is installed, pomegranate: same data, same start, same number of steps."""
 
 import subprocess
 import sys
 import warnings
 
 import numpy as np
+import torch
 from sklearn.mixture import GaussianMixture as Reference
 from threadpoolctl import threadpool_limits
 
 from gmvae_lib.mixture import GaussianMixture
 from tests.benchmarks.timing import alternate, line
 
+try:
+    from pomegranate.distributions import Normal
+    from pomegranate.gmm import GeneralMixtureModel
+except ImportError:
+    Normal = None
+
 SMALL = [(2_000, 2, 3), (1_500, 16, 10)]
-LARGE = [(100_000, 2, 10), (100_000, 16, 16), (200_000, 32, 32), (50_000, 64, 10)]
+LARGE = [(100_000, 2, 10), (100_000, 16, 16), (200_000, 32, 32), (50_000, 64, 10), (1_000_000, 8, 20)]
 ALL_KINDS = [(2_000, 2, 3), (1_500, 16, 10), (100_000, 16, 16)]
 
 
@@ -28,67 +35,69 @@ def problem(n, dim, k, kind, steps):
                "precisions_init": precisions}
 
 
+class Pomegranate:
+    """pomegranate's mixture behind the same settings, in float32, its own type."""
+
+    def __init__(self, n_components, covariance_type, max_iter, weights_init, means_init, precisions_init, tol):
+        spread = torch.tensor(precisions_init, dtype=torch.float32)  # identities: their own inverses
+        start = [Normal(torch.tensor(mean, dtype=torch.float32), cov.clone(), covariance_type=covariance_type)
+                 for mean, cov in zip(means_init, spread, strict=True)]
+        self.model = GeneralMixtureModel(start, priors=weights_init.astype(np.float32), max_iter=max_iter, tol=-np.inf)
+
+    def fit(self, x):
+        self.model.fit(torch.as_tensor(x, dtype=torch.float32))
+
+    def score(self, x):
+        return float(self.model.log_probability(torch.as_tensor(x, dtype=torch.float32)).double().mean())
+
+
 def main(quick, threads, repeats):
     """Prints the table of times and log-likelihoods, then memory."""
     warnings.simplefilter("ignore")
-    print("EM, float64, same start, same number of steps: milliseconds a step")
-    line("(N, D, K), covariances", "ours", "scikit-learn", "ratio", "difference")
+    print("EM, same start, same number of steps: milliseconds a step; float64, but for float32 and pomegranate")
+    line("(N, D, K), covariances", "ours", "float32", "scikit-learn", "pomegranate", "sk / ours", "pom / ours",
+         "difference", "float32's")
     with threadpool_limits(threads):
         for size in SMALL if quick else SMALL + LARGE:
             for kind in ("full", "diag", "spherical", "tied") if size in ALL_KINDS else ("full", "diag"):
                 compare(size, kind, 20 if size in SMALL else 10, repeats if size in SMALL else min(repeats, 3))
-        if not quick:
-            beside_pomegranate(repeats)
-    print("difference: of the mean log-likelihoods, relative.\n\nEM memory beyond the data, MiB")
-    line("(N, D, K), covariances", "ours", "scikit-learn", "ratio", "data")
-    for size in [(100_000, 8, 8)] if quick else [(1_000_000, 8, 8), (200_000, 32, 32)]:
-        ours, theirs = memory(size, "ours", threads), memory(size, "theirs", threads)
-        line(f"{size}, full", f"{ours:.0f}", f"{theirs:.0f}", f"{theirs / max(ours, 1):.1f}x",
-             f"{size[0] * size[1] * 8 / 2**20:.0f}")
+    print("differences: of our mean log-likelihoods from scikit-learn's, relative.\n")
+    print("EM memory beyond the data, MiB")
+    line("(N, D, K), covariances", "ours", "scikit-learn", "pomegranate", "data", "64 + data/2")
+    for size in [(100_000, 8, 8)] if quick else [(1_000_000, 8, 20), (200_000, 32, 32), (50_000, 64, 10)]:
+        used = [memory(size, name, threads) for name in ("GaussianMixture", "Reference", "Pomegranate")]
+        data = size[0] * size[1] * 8 / 2**20
+        line(f"{size}, full", *(f"{value:.0f}" for value in used), f"{data:.0f}", f"{64 + data / 2:.0f}")
     print()
 
 
 def compare(size, kind, steps, repeats):
-    """One row: ours, scikit-learn's, and whether they say the same."""
+    """One row: what a step takes, and whether the results are the same."""
     x, settings = problem(*size, kind, steps)
-    ours, theirs = GaussianMixture(**settings), Reference(**settings)
-    mine, others = alternate(lambda: ours.fit(x), lambda: theirs.fit(x), repeats=repeats)
-    truth = theirs.score(x)
-    line(f"{size}, {kind}", f"{1e3 * mine / steps:.2f}", f"{1e3 * others / steps:.2f}", f"{others / mine:.2f}x",
-         f"{abs(ours.score(x) - truth) / abs(truth):.0e}")
-
-
-def beside_pomegranate(repeats):
-    """The same with pomegranate's mixture in place of scikit-learn's, in float32, its own type."""
-    try:
-        import torch
-        from pomegranate.distributions import Normal
-        from pomegranate.gmm import GeneralMixtureModel
-    except ImportError:
-        return
-    size = (100_000, 16, 16)
-    x, settings = problem(*size, "full", 10)
-    data = torch.tensor(x, dtype=torch.float32)
-    means = torch.tensor(settings["means_init"], dtype=torch.float32)
-
-    def theirs():
-        start = [Normal(mean, torch.eye(16), covariance_type="full") for mean in means]
-        GeneralMixtureModel(start, priors=[1 / 16] * 16, max_iter=10, tol=-1).fit(data)
-
-    mine, others = alternate(lambda: GaussianMixture(**settings).fit(x), theirs, repeats=min(repeats, 3))
-    line(f"{size}, pomegranate", f"{100 * mine:.2f}", f"{100 * others:.2f}", f"{others / mine:.2f}x", "")
+    models = [GaussianMixture(**settings), GaussianMixture(dtype=torch.float32, **settings), Reference(**settings)]
+    rivals = [lambda model=model: model.fit(x) for model in models]
+    if Normal and kind in ("full", "diag") and size in LARGE:
+        rivals.append(lambda: Pomegranate(**settings).fit(x))
+    seconds = alternate(*rivals, repeats=repeats)
+    milliseconds = [f"{1e3 * value / steps:.2f}" for value in seconds] + ["-"] * (4 - len(seconds))
+    truth = models[2].score(x)
+    line(f"{size}, {kind}", *milliseconds, f"{seconds[2] / seconds[0]:.2f}x",
+         f"{seconds[3] / seconds[0]:.2f}x" if len(seconds) > 3 else "-",
+         *(f"{abs(model.score(x) - truth) / abs(truth):.0e}" for model in models[:2]))
 
 
 MEASURE = """
 import resource, sys, threading, time, warnings
 from threadpoolctl import threadpool_limits
 warnings.simplefilter("ignore")
-from tests.benchmarks.em import GaussianMixture, Reference, problem
-size, which, threads = eval(sys.argv[1]), sys.argv[2], int(sys.argv[3])
-x, settings = problem(*size, "full", 2)
-model = (GaussianMixture if which == "ours" else Reference)(**settings)
-small, settings = problem(1000, *size[1:], "full", 1)
-model.__class__(**settings).fit(small)
+from tests.benchmarks import em
+size, which, threads = eval(sys.argv[1]), getattr(em, sys.argv[2]), int(sys.argv[3])
+x, settings = em.problem(*size, "full", 2)
+if sys.argv[2] == "Pomegranate":
+    x = em.torch.as_tensor(x, dtype=em.torch.float32)
+small, once = em.problem(1000, *size[1:], "full", 1)
+which(**once).fit(small)
+model = which(**settings)
 resident = lambda: int(open("/proc/self/statm").read().split()[1]) * resource.getpagesize()
 before = peak = resident()
 done = False

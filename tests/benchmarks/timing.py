@@ -19,4 +19,4 @@ def alternate(*functions, repeats=5):
 
 def line(*cells):
     """One row of a table; the first cell is wide."""
-    print(f"{cells[0]:<34}" + "".join(f"{cell:>13}" for cell in cells[1:]), flush=True)
+    print(f"{cells[0]:<34}" + "".join(f"{cell:>14}" for cell in cells[1:]), flush=True)

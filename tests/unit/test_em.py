@@ -309,6 +309,23 @@ def test_k_means_plus_plus_draws_distinct_points_far_apart():
         assert ((means[:, None] - x[None]).abs().amax(2) < 1e-12).any(1).all()
 
 
+def test_k_means_moves_the_seeds_to_better_places():
+    """Never further from the points than k-means++'s, and at rest where each is the mean of its own points."""
+    x = torch.cat([points(100, 2, 1) + 6 * torch.tensor([i, j]) for i in range(3) for j in range(3)])
+    frame = Points(x)
+    centered = (x - frame.center) / frame.scale
+    for seed in range(10):
+        seeds, means = (seed_means(frame, 9, init, torch.Generator().manual_seed(seed))
+                        for init in ("k-means++", "k-means"))
+        assert loss(centered, means) < loss(centered, seeds)
+        nearest = torch.cdist(centered, means).argmin(1)
+        assert torch.allclose(means, torch.stack([centered[nearest == k].mean(0) for k in range(9)]), atol=1e-3)
+
+
+def loss(x, means):
+    return torch.cdist(x, means).amin(1).square().sum()
+
+
 def test_k_means_plus_plus_says_how_many_distinct_points_there_are():
     x = torch.tensor([[0.0, 0.1], [1.0, 0.7]], dtype=torch.float64).repeat(50, 1)
     with pytest.raises(ValueError, match="x has only 2 distinct points: lower n_components to that"):
