@@ -386,13 +386,13 @@ def log_prior(mu, rho):
 # The evidence, summed over a grid:
 
 # %%
-axis_mu, axis_rho = torch.arange(-3, 5, 0.004).double(), torch.arange(-1, 2, 0.004).double()
+axis_mu, axis_rho = torch.arange(-3, 5, 0.008).double(), torch.arange(-1, 2, 0.008).double()
 mu, rho = torch.meshgrid(axis_mu, axis_rho, indexing="ij")
 
 
 def log_evidence(y):
     joint = log_likelihood(mu, rho, y) + log_prior(mu, rho)
-    return joint.flatten().logsumexp(0) + 2 * math.log(0.004)              # Eq. (3.15)
+    return joint.flatten().logsumexp(0) + 2 * math.log(0.008)              # Eq. (3.15)
 
 # %% [markdown]
 # Laplace's approximation, Eq. (3.16), with second derivatives by automatic differentiation:
