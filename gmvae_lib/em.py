@@ -343,11 +343,12 @@ def _unpack(products, dim):
 
 
 def collapsed(covariances, kind, reg_covar):
-    """The numbers of the components that owe their variance to `reg_covar` in some direction; for "tied", 0 for all."""
-    if kind in ("full", "tied"):
-        covariances = torch.linalg.eigvalsh(covariances)
-    rows = covariances.reshape(1 if kind == "tied" else len(covariances), -1)
-    return (rows.amin(1) < 1.01 * reg_covar).nonzero().ravel().tolist()
+    """The numbers of the components that have no variance in some direction, but for `reg_covar` or for rounding; for
+    "tied", [0] stands for all."""
+    variances = torch.linalg.eigvalsh(covariances) if kind in ("full", "tied") else covariances
+    variances = variances.reshape(1 if kind == "tied" else len(covariances), -1)
+    rounding = variances.shape[1] * torch.finfo(variances.dtype).eps * variances.amax(1)
+    return (variances.amin(1) < 1.01 * reg_covar + rounding).nonzero().ravel().tolist()
 
 
 def statistics_of(parameters, kind, reg_covar=0.0):

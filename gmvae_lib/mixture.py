@@ -159,6 +159,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.n_batches_ = 1
         self._keep(points, parameters, history, converged)
         if collapsed := em.collapsed(self.covariances_, self.covariance_type, self.reg_covar):
+            if self.reg_covar == 0:
+                raise ValueError(f"Component {collapsed} has collapsed: in some direction it has no variance beyond "
+                                 "rounding: raise reg_covar.")
             warnings.warn(f"Component {collapsed} has collapsed: in some direction it owes its variance to reg_covar. "
                           "Use fewer components, another seed, or project x with PCA first.", RuntimeWarning,
                           stacklevel=3)
