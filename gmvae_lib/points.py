@@ -24,8 +24,9 @@ class Points:
         device, dtype: where and in which precision sweeps compute: by default, the best device at hand, and
             float32 only where float64 is slow (`pick_dtype`).
         distributed: whether each process of the default process group of `torch.distributed` holds a share of the data.
-        center (D,), scale: the frame, if known; `scale` is then 1 by default. Without it, the data are read once for
-            their mean and their range, the scale being a power of two: dividing by it costs no digit.
+        center (D,), scale: the frame, if known. Otherwise the data are read once, for their mean and their range.
+            float32, whose range is short, is given numbers of ordinary size: `scale` is a power of two, so that
+            dividing by it costs no digit. In float64 it would change nothing, and is 1.
     Raises ValueError where a column is constant or its range has no square in float64.
     """
 
@@ -43,8 +44,9 @@ class Points:
             center, scale = self._survey()
         else:
             self._count(len(x))
-        self.dim, self.center, self.scale = len(center), center.to(self.device, torch.float64), scale
-        self.log_volume = self.dim * math.log(scale)  # log p(x) = log p(x in units of scale) - log_volume
+        self.dim, self.center = len(center), center.to(self.device, torch.float64)
+        self.scale = scale if self.dtype == torch.float32 else 1.0
+        self.log_volume = self.dim * math.log(self.scale)  # log p(x) = log p(x in units of scale) - log_volume
 
     def _survey(self):
         """Reads the data once, for their number, their mean and their scale."""

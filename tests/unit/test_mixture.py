@@ -404,7 +404,7 @@ def test_sampling_before_fitting_is_refused():
 
 SETTINGS = [
     ({"covariance_type": "round"}, "covariance_type is 'round': choose one of .*'spherical'"),
-    ({"init": "kmeans"}, "init is 'kmeans': choose 'k-means\\+\\+' or 'random'"),
+    ({"init": "kmeans"}, "init is 'kmeans': choose 'k-means\\+\\+', 'k-means' or 'random'"),
     ({"n_components": 0}, "n_components is 0: it must be a whole number and at least 1"),
     ({"n_components": 2.5}, "n_components is 2.5: it must be a whole number"),
     ({"n_components": "3"}, "n_components is '3': it must be a whole number"),
