@@ -66,14 +66,15 @@ def _tied_cases():
     return cases
 
 
-def _tied_step(x, weights, means, covariance, prior=True, around_old=False, shares=None, divide_by=None):
-    factor = cholesky(covariance).expand(len(means), -1, -1)
+def _tied_step(x, weights, means, covariance, prior=True, around_old=False, shares=None, divide_by=None,
+               factor=cholesky, normalize=lambda log_joint: log_joint.softmax(1)):
+    factor = factor(covariance).expand(len(means), -1, -1)
     log_joint = log_prob_full(x, means, factor).T + (weights.log() if prior else 0)
-    resp = log_joint.softmax(1)
+    resp = normalize(log_joint)
     counts, new = resp.sum(0), _means(x, resp)
     deltas = x[:, None] - (means if around_old else new)
     scatter = torch.einsum("nk,nki,nkj->kij", resp, deltas, deltas) / counts[:, None, None]
-    mixed = counts / counts.sum() if shares is None else shares(weights)
+    mixed = counts / len(x) if shares is None else shares(weights)
     pooled = torch.einsum("k,kij->ij", mixed, scatter)
     return counts / len(x), new, pooled if divide_by is None else pooled * len(x) / divide_by
 
@@ -135,6 +136,8 @@ EXERCISES = {
                 lambda q, log_joint: (q * log_joint + torch.xlogy(q, q)).sum(1).mean(),
             "this is log p(x), the bound for the best q: it was to be computed for the given one.":
                 lambda q, log_joint: log_joint.logsumexp(1).mean(),
+            "this is minus the KL divergence from the posterior: the bound needs the log-joint as it is given.":
+                lambda q, log_joint: (q * log_joint.log_softmax(1) - torch.xlogy(q, q)).sum(1).mean(),
             "you summed over the points: divide by their number.":
                 lambda q, log_joint: (q * log_joint - torch.xlogy(q, q)).sum(),
             "you averaged over the components too: their sum is already weighted with q.":
@@ -170,6 +173,11 @@ EXERCISES = {
                 lambda x, resp, old: _variances(x, resp, _means(x, resp)) * (resp.sum(0) / len(x))[:, None],
             "you divided by N_k - 1: that makes a sample's variance unbiased, but it does not maximize the bound.":
                 lambda x, resp, old: _variances(x, resp, _means(x, resp)) * (resp.sum(0) / (resp.sum(0) - 1))[:, None],
+            "you squared the responsibilities too: square the differences, then weight them.":
+                lambda x, resp, old: torch.einsum("nk,nkd->kd", resp**2, (x[:, None] - _means(x, resp)).square())
+                / resp.sum(0)[:, None],
+            "you averaged over all points alike: weight the squares with the responsibilities.":
+                lambda x, resp, old: (x[:, None] - _means(x, resp)).square().mean(0),
             "you forgot to divide by N_k.":
                 lambda x, resp, old: _variances(x, resp, _means(x, resp)) * resp.sum(0)[:, None],
             "these are standard deviations: return variances.":
@@ -179,14 +187,18 @@ EXERCISES = {
             "you gave every component the variances of all points together.":
                 lambda x, resp, old: x.var(0, correction=0).expand(resp.shape[1], -1),
         },
-        hint="If only the case around a million fails, you subtracted two large squares: take the differences from the "
-             "new means first, then square.",
+        hint="Average the squared differences from the new means, weighted with the responsibilities. If only the case "
+             "around a million fails, you subtracted two large squares: take the differences first, then square.",
     ),
     "2.4": Exercise(
         cases=_tied_cases,
         solution=_tied_step,
         mistakes={
             "you forgot the weights pi in the E-step.": lambda *given: _tied_step(*given, prior=False),
+            "log_prob_full takes a Cholesky factor, not the covariance itself.":
+                lambda *given: _tied_step(*given, factor=lambda covariance: covariance),
+            "the responsibilities of a point must sum to one: divide its joint densities by their sum.":
+                lambda *given: _tied_step(*given, normalize=torch.exp),
             "you used the old means for the covariance.": lambda *given: _tied_step(*given, around_old=True),
             "you averaged the components' covariances as if they had equal shares: weight them with N_k / N.":
                 lambda *given: _tied_step(*given, shares=lambda weights: torch.full_like(weights, 1 / len(weights))),
@@ -210,6 +222,8 @@ EXERCISES = {
         mistakes={
             "you left out how far the two means lie apart: the spread between the hospitals adds to the spread within.":
                 lambda *given: _merge(*given, between=False),
+            "this is the mean of x xᵀ about zero: subtract the common mean times its transpose.":
+                lambda *given: (*_merge(*given)[:2], _merge(*given)[2] + _outer(_merge(*given)[1])),
             "you averaged the two hospitals alike: weight each component with its counts.":
                 lambda *given: _merge(*given, weighted=False),
             "you averaged the two hospitals alike and left out the spread between their means.":

@@ -110,12 +110,12 @@ class EMExplorer(Panel):
             plane.set_title("Points, outlines and the means' paths")
             plane.set(xlabel="$x_1$", ylabel="$x_2$", xlim=(-1.5, 2.5), ylim=(-1.5, 1.5))
             plane.set_aspect("equal")  # so that spherical components are circles
-            curve.set(title="Log-likelihood (dotted: still to come)", ylabel="nats per point",
+            curve.set(title="Log-likelihood by round (dotted: ahead)", ylabel="nats per point",
                       xlim=(-1, self.STEPS + 1), ylim=(-5.6, -2.4))
             curve.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
             curve.yaxis.set_major_locator(MaxNLocator(nbins=5))
-            curve.yaxis.set_major_formatter("{x:.2f}")
-            close.set(title="Enlarged: the bound, around the present", xlabel="rounds from the present",
+            curve.yaxis.set_major_formatter("{x:.1f}")
+            close.set(title="Enlarged, with the bound", xlabel="rounds from the present",
                       xlim=(-1.2, 1.2), xticks=(-1, 0, 1), ylim=(-0.9, 0.1))
             close.legend(loc="lower right", fontsize=11)
             close.yaxis.set_major_locator(MaxNLocator(nbins=4))

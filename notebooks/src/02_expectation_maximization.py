@@ -44,8 +44,8 @@ figures.em_stages(
 # **You need** [chapter 1, Gaussian mixtures](01_gaussian_mixtures.ipynb); matrices, derivatives and Lagrange
 # multipliers; Python with a little PyTorch. **It takes** about 90 minutes, and an hour more for the exercises.
 #
-# Logarithms are natural, so that log-densities come in *nats*. Throughout, $x_1,\dots,x_N$ are $N$ points in $\mathbb R^D$,
-# the components are numbered $k=1,\dots,K$, and sums over $n$ run over all points.
+# As in chapter 1, log-densities come in *nats*, $x_1,\dots,x_N$ are $N$ points in $\mathbb R^D$, and the components are
+# numbered $k=1,\dots,K$. Sums over $n$ run over all points.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What we bring along
@@ -77,7 +77,7 @@ joint = log_joint(x, weights, means, covariances)
 joint.shape
 
 # %% [markdown]
-# Two lines turn the table into $\log p(x_n)$ and into responsibilities, without ever leaving the logarithms too early:
+# Two lines turn the table into $\log p(x_n)$ and responsibilities, with the exponential taken last:
 
 # %%
 log_px = joint.logsumexp(1)                                                # Eq. (1.14)
@@ -196,8 +196,8 @@ assert (elbo(q, joint) <= log_px).all()
 #
 # $$\mathrm{KL}(q\Vert p)=\sum_{k}q_k\log\frac{q_k}{p_k}\;\ge\;0, \tag{2.5}$$
 #
-# with $0\log0=0$, which is the limit. It is never negative: by Jensen's inequality with $a_k=p_k/q_k$, $-\mathrm{KL}=\sum_kq_k\log(p_k/q_k)\le\log\sum_kp_k=0$.
-# And it is zero only if all the ratios $p_k/q_k$ are equal, that is, if $q=p$.
+# with $0\log0=0$, which is the limit. It is never negative: by Jensen's inequality with $a_k=p_k/q_k$, $-\mathrm{KL}=\sum_kq_k\log(p_k/q_k)\le\log\sum_kp_k\le0$,
+# where the sums run over the $k$ with $q_k>0$. And it is zero only if there all the ratios $p_k/q_k$ are equal and the $p_k$ sum to one, that is, if $q=p$.
 #
 # Now write $p(x,c{=}k)=p(c{=}k|x)\,p(x)$ in the bound. The factor $p(x)$ does not depend on $k$ and the $q_k$ sum to one, so
 # $\mathcal L(q,\theta)=\log p(x)+\sum_kq_k\log\frac{p(c=k|x)}{q_k}$. The sum is minus a KL divergence:
@@ -352,7 +352,8 @@ new_means = new_means.detach()
 #
 # $$-\frac{N_k}2\Big(\log\det\Sigma_k+\operatorname{tr}\big(\Sigma_k^{-1}S_k\big)\Big),\qquad S_k=\frac1{N_k}\sum_{n}r_{nk}(x_n-\mu_k)(x_n-\mu_k)^\top, \tag{2.15}$$
 #
-# where $\mu_k$ is the *new* mean. $S_k$ is called the scatter matrix of the component. The points enter through it alone.
+# where $\mu_k$ is the *new* mean. $S_k$ is called the scatter matrix of the component. The points enter through it alone. We take it to be
+# positive definite; a component for which it is not has collapsed, a case for the failure lab.
 
 # %%
 import math
@@ -413,7 +414,7 @@ assert slope.abs().max() < 1e-9 * len(x)
 # ### The covariances: why it is the maximum
 #
 # Let $f(\Sigma)=\log\det\Sigma+\operatorname{tr}(\Sigma^{-1}S)$ be the bracket; we want it small. Chapter 1 has compared it with its value at $S$,
-# Eq. (1.26): for a positive definite $S=LL^\top$, with the eigenvalues $\lambda_i>0$ of $L^\top\Sigma^{-1}L$,
+# Eq. (1.26): with $S=LL^\top$ and the eigenvalues $\lambda_i>0$ of $L^\top\Sigma^{-1}L$,
 #
 # $$f(\Sigma)-f(S)=\sum_{i=1}^{D}\big(\lambda_i-1-\log\lambda_i\big)\;\ge\;0,$$
 #
@@ -585,8 +586,8 @@ assert all(slope.abs().max() < 1e-4 for slope in slopes)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The same, from two libraries
 #
-# Chapter 1 set the parameters of a `GaussianMixture` by hand. Now we have built its `fit` as well, and may use it. From our start, with `tol=0` so that it makes exactly 25 steps, it must follow the same
-# path. `precisions_init` takes inverse covariances; ours are unit matrices. `reg_covar` we come to in the failure lab.
+# Chapter 1 set the parameters of a `GaussianMixture` by hand. Now we have built its `fit` as well, and may use it. It stops when a step changes the log-likelihood per point by less than `tol`; with `tol=0`
+# it makes all 25 steps that we allow, and from our start it must follow the same path. `precisions_init` takes inverse covariances; ours are unit matrices. `reg_covar` we come to in the failure lab.
 
 # %%
 from gmvae_lib.mixture import GaussianMixture
@@ -598,8 +599,8 @@ assert all(torch.allclose(a, b) for a, b in zip(
     (ours.weights_, ours.means_, ours.covariances_), fit_by_em(x, start, 25)[0]))
 
 # %% [markdown]
-# scikit-learn's class has the same name and takes the same start. The four families agree, each with its own shape of precisions. (Both classes
-# warn if they have not converged, which after 25 steps with `tol=0` is what we asked for.)
+# scikit-learn's class has the same name and takes the same start. The four families agree, each with its own shape of precisions. (scikit-learn
+# warns that it has not converged. With `tol=0` that is what we asked for.)
 
 # %%
 import warnings
@@ -625,7 +626,7 @@ for family, precisions in ones.items():
 #
 # Look again at the M-step. It needs the points only through three sums for each component: $\sum_nr_{nk}$, $\sum_nr_{nk}x_n$ and
 # $\sum_nr_{nk}x_nx_n^\top$. Such sums are called *sufficient statistics*: whatever else is in the data, the M-step does not see it.
-# The E-step has the same structure, and that makes EM fast, and lets it work on data that never are in one place.
+# The E-step has the same structure. This makes EM fast, and lets it work on data that are never in one place.
 #
 # ### The E-step is a matrix product
 #
@@ -633,7 +634,7 @@ for family, precisions in ones.items():
 #
 # $$\phi(x)=\big((x_ix_j)_{i\le j},\;x_1,\dots,x_D,\;1\big)\in\mathbb R^F,\qquad \log p(x,c{=}k)=\theta_k^\top\phi(x), \tag{2.23}$$
 #
-# with $F=D(D+1)/2+D+1$. To find the vector $\theta_k$, write $\Lambda_k=\Sigma_k^{-1}$ for the *precision* and expand the square in Eq. (1.5):
+# with $F=D(D+1)/2+D+1$. The vector $\theta_k$ holds the parameters of component $k$ in another form. To find it, write $\Lambda_k=\Sigma_k^{-1}$ for the *precision* and expand the square in Eq. (1.5):
 # $(x-\mu_k)^\top\Lambda_k(x-\mu_k)=x^\top\Lambda_kx-2(\Lambda_k\mu_k)^\top x+\mu_k^\top\Lambda_k\mu_k$. A pair $i<j$ occurs twice in
 # $x^\top\Lambda_kx$, a square once. Reading off the factors gives the *natural parameters*
 #
@@ -709,7 +710,7 @@ assert torch.allclose(parts[0] + parts[1], sums)                           # Eq.
 
 # %% [markdown]
 # So a step of EM needs one sweep over the data, with memory for one batch only, and it is not an approximation: the result is that of all points at once. (To update the parameters after each batch is possible too. It is no longer EM, and need not ascend, but it serves
-# where each batch is seen only once: *online EM*, `partial_fit` in the library.)
+# where each batch is seen only once: *online EM*, `partial_fit` in the library.) And a point that counts as $w_n$ points enters all sums with $w_nr_{nk}$ in the place of $r_{nk}$.
 
 # %%
 def streamed_step(batches, theta):
@@ -750,7 +751,8 @@ whole, _ = fit_by_em(x, start, steps=25)
 assert all(torch.allclose(a, b) for a, b in zip(theta, whole))
 
 # %% [markdown]
-# The library's `fit_batches` takes anything that can be gone through again and again: a list, a PyTorch `DataLoader`, or a function like ours.
+# The library's `fit_batches` takes anything that can be gone through again and again: a list, a PyTorch `DataLoader`, or a function like ours. (For the rest of this section there are
+# `fit(x, sample_weight=w)`, and `distributed=True`, by which processes that were started with `torchrun` add up the sums of their shares of the data.)
 
 # %%
 stream = GaussianMixture(3, precisions_init=covariances, **settings).fit_batches(batches)
@@ -793,8 +795,11 @@ by_sums = m_step_from_sums(resp.T @ phi(far - a))[2]                       # Eq.
 assert torch.allclose(by_sums, exact, rtol=1e-8)
 
 # %% [markdown]
-# `gmvae_lib` always does so (and, where a component is so tight or so far out that even this would lose digits, takes differences from the
-# component's own mean). How much it matters shows when the data are moved further and further out. At each offset we fit a mixture in 20 steps, and compare its
+# `gmvae_lib` always does so, and counts in units near the data's range, a power of two, because dividing by it costs no digit. There remain components so tight, or so far from the others, that their squares still cancel. The E-step
+# rounds each term of $x^\top\Lambda_kx$ by a share of $\epsilon=2^{-52}$, which may add up to $\epsilon\,|x|^\top|\Lambda_k||x|$ (absolute values, entry by entry). Where this exceeds $10^{-7}$ nats
+# one standard deviation away from some $\mu_k$, the library whitens differences from the means instead, by Eq. (1.4): slower, but exact. (With `dtype=torch.float32` it sweeps in single precision, with $10^{-3}$ for the limit, and in double beyond.)
+#
+# How much all this matters shows when the data are moved further and further out. At each offset we fit a mixture in 20 steps, and compare its
 # log-likelihood with that of a fit to the same points, moved back. scikit-learn's full family takes differences; its diagonal one multiplies out, in
 # the version that this course is tested with:
 
@@ -942,8 +947,8 @@ def seed_means(x, n_components):
 assert seed_means(grid, 9).shape == (9, 2)
 
 # %% [markdown]
-# `GaussianMixture` offers both, as `init="random"` and `init="k-means++"` (which at each draw tries a few candidates and keeps the best). Fifty starts
-# each (in a few of the bad ones a component collapses onto a single point, of which the library warns; the failure lab comes to that):
+# `GaussianMixture` offers both, as `init="random"` and `init="k-means++"` (which at each draw tries a few candidates and keeps the best). With `init="k-means"`, ten steps of k-means follow, and
+# the best of three such attempts is the start. Fifty starts each (in a few of the bad ones a component collapses onto a single point, of which the library warns; the failure lab comes to that):
 
 # %%
 def runs(init):
@@ -952,7 +957,7 @@ def runs(init):
         return [GaussianMixture(9, seed=seed, **settings).fit(grid) for seed in range(50)]
 
 
-fits = {"random points": runs("random"), "k-means++": runs("k-means++")}
+fits = {init: runs(init) for init in ("random", "k-means++", "k-means")}
 finals = {init: torch.tensor([fit.lower_bound_ for fit in found]) for init, found in fits.items()}
 
 # %% [markdown]
@@ -963,9 +968,9 @@ figures.curves(
     range(1, 51), {init: values.sort().values for init, values in finals.items()},
     "Where EM ends, from fifty starts each", "rank of the start, from worst to best",
     "final log-likelihood (nats per point)",
-    "Two rows of fifty marks, sorted. From random points the log-likelihood climbs slowly over "
-    "many different values and reaches the highest only at the very end; from k-means++ it "
-    "takes a few steps and then stays at the highest.",
+    "Three rows of fifty marks, sorted. From random points the log-likelihood climbs slowly over "
+    "many different values and reaches the highest only at the very end; from k-means++ it takes "
+    "a few steps and then stays at the highest; from k-means it is there throughout.",
     size=(7.5, 4.2),
 )
 
@@ -973,7 +978,7 @@ figures.curves(
 # Each level is a hill, and EM stood still on all of them. What does a low one look like? Here are the worst and the best of the random starts:
 
 # %%
-ranked = sorted(fits["random points"], key=lambda fit: fit.lower_bound_)
+ranked = sorted(fits["random"], key=lambda fit: fit.lower_bound_)
 views = {"The worst of fifty": ranked[0], "The best": ranked[-1]}
 figures.mixture_panels(
     grid, {title: (fit.predict_proba(grid), (fit.weights_, fit.means_, fit.covariances_))
@@ -990,8 +995,9 @@ figures.mixture_panels(
 # %%
 top = max(values.max() for values in finals.values())
 hits = {init: values > top - 0.01 for init, values in finals.items()}
-print("random points, fewer than a quarter of the starts:", int(hits["random points"].sum()) < 13)
+print("random points, fewer than a quarter of the starts:", int(hits["random"].sum()) < 13)
 print("k-means++, more than half:", int(hits["k-means++"].sum()) > 25)
+print("k-means, at least nine in ten:", int(hits["k-means"].sum()) >= 45)
 fives = hits["k-means++"].reshape(10, 5).any(1)
 print("the best of five k-means++ starts, at least nine times in ten:", int(fives.sum()) >= 9)
 
@@ -999,8 +1005,8 @@ print("the best of five k-means++ starts, at least nine times in ten:", int(five
 # If one start finds the top with probability $p$, then $m$ starts all miss it with probability $(1-p)^m$: for $p=0.8$ and five starts that is once in 3,000 times. `n_init=5` does just that: five
 # starts, of which it keeps the likeliest result.
 #
-# To choose among starts by the likelihood is fair: it looks at the data only, not at any labels. And it is as far as it goes: nobody can say, for real data, that the
-# best start has been tried.
+# To choose among starts by the likelihood is fair: it looks at the data only, not at any labels. And this is as far as it goes: nobody can say, for real data, that the
+# best start has been tried. (Nor do k-means' starts always win. Here the clouds are what k-means assumes: round and equally wide.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Move it yourself
@@ -1039,7 +1045,7 @@ print("the three means are still the same:", torch.allclose(equal[1], equal[1][0
 
 # %% [markdown]
 # Components that are equal claim equal shares of every point, so the M-step makes them equal again. Together they are one Gaussian, and for EM that is a stationary point: the likelihood
-# has stopped to rise, and nothing in the run looks wrong. The same is true of the lower hills that we saw above. The symptom shows only beside other runs:
+# has stopped rising, and nothing in the run looks wrong. The same is true of the lower hills that we saw above. The symptom shows only beside other runs:
 
 # %%
 cured = GaussianMixture(3, n_init=5, tol=1e-6, max_iter=500).fit(blobs)
@@ -1169,7 +1175,7 @@ check("2.3", update_variances)
 # ### Exercise 2.4 (★★, 15 minutes)
 #
 # A whole step of EM for the tied family, Eq. (2.21). Given `x` $(N,D)$, the weights $(K,)$, the means $(K,D)$ and the single covariance $(D,D)$, return the new weights, means and
-# covariance as a tuple. You may use `log_prob_full` from above.
+# covariance as a tuple. You may use `log_joint` from above.
 
 # %%
 def tied_step(x, weights, means, covariance):
@@ -1198,7 +1204,7 @@ check("2.5", merge)
 # - A mixture's log-likelihood has a sum inside the logarithm, so its parameters cannot be found one by one.
 # - Any guess $q$ about the latent components gives a lower bound, the ELBO, in which the logarithm has moved inside. What it loses is exactly $\mathrm{KL}(q\Vert p(c|x))$.
 # - The E-step makes the bound tight: $q=r$, the posterior. The M-step climbs it: shares, averages and covariances, weighted with the responsibilities.
-# - Hence the log-likelihood never falls. It may stop on a lower hill: use k-means++ and several starts.
+# - Hence the log-likelihood never falls. It may stop on a lower hill: start with k-means++ or k-means, and more than once.
 # - Both steps need the data only through sums of $\phi(x)$: matrix products that can be computed in batches, from a file or on several machines, if they are taken about a point among the data.
 # - k-means is the limit of EM without doubt, without shapes and without weights.
 #
@@ -1222,6 +1228,7 @@ check("2.5", merge)
 # - R. M. Neal and G. E. Hinton (1998). A view of the EM algorithm that justifies incremental, sparse, and other variants. (EM as the ascent of one bound in two arguments.)
 # - C. M. Bishop (2006). Pattern Recognition and Machine Learning, chapter 9.
 # - T. F. Chan, G. H. Golub and R. J. LeVeque (1983). Algorithms for computing the sample variance: analysis and recommendations. (Cancellation, and statistics of batches.)
+# - O. Cappé and E. Moulines (2009). On-line expectation–maximization algorithm for latent data models.
 # - S. P. Lloyd (1957, published 1982). Least squares quantization in PCM.
 # - D. Arthur and S. Vassilvitskii (2007). k-means++: the advantages of careful seeding.
 # - J. R. Magnus and H. Neudecker (1988). Matrix Differential Calculus. (The derivatives of determinant and inverse.)

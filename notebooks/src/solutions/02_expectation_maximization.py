@@ -104,4 +104,4 @@ check("2.5", merge)
 
 # %% [markdown]
 # No large squares are subtracted here, so this way of merging is also the one that keeps its digits. It is how running variances are computed in practice
-# (Chan, Golub and LeVeque, 1979).
+# (Chan, Golub and LeVeque, 1983).
