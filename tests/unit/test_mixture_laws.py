@@ -112,7 +112,7 @@ def degenerate_data(draw):
 @given(x=degenerate_data(), k=st.integers(1, 5), reg_covar=st.sampled_from([0.0, 1e-6, 1e-2]),
        dtype=st.sampled_from([torch.float64, torch.float32]))
 def test_singular_data_never_yield_nan(kind, x, k, reg_covar, dtype):
-    """Either a clear error, or a finite mixture, with a warning that names the component where the floor alone holds."""
+    """A clear error, or a finite mixture, with a warning that names the component where the floor alone holds."""
     gmm = GaussianMixture(k, kind, reg_covar=reg_covar, max_iter=20, dtype=dtype)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
