@@ -224,12 +224,13 @@ class EMExplorer(Panel):
             points, steps, history = Points(self._x, device="cpu"), [], []
             start = em.Parameters(eye.new_full((n_components,), 1 / n_components), self._start, var * shape)
             now, factors = em.to_frame(points, start), None
-            with warnings.catch_warnings(action="ignore"):  # a component without data is named in the caption
+            # a component without data, of which the library warns, is named in the caption
+            with warnings.catch_warnings(action="ignore"), em.suitable_threads(points, n_components, kind):
                 while len(steps) <= self.STEPS and (len(history) < 2 or history[-1] - history[-2] >= self.TOL):
                     steps.append(em.from_frame(points, now))
                     now, factors, log_likelihood = em.step(points, now, kind, self.FLOOR / points.scale**2, factors)
                     history.append(log_likelihood)
-            self._runs[key] = Run(self._x, steps, kind)
+                self._runs[key] = Run(self._x, steps, kind)
         return self._runs[key]
 
     def _draw_points(self, run, half):

@@ -36,7 +36,7 @@ figures.em_stages(
 #
 # - say why the likelihood of a mixture cannot be maximized in one go, and what a lower bound changes about that;
 # - derive the whole of EM for Gaussian mixtures, each formula with its proof and with a check in code;
-# - write EM in a dozen lines and show that it agrees with `gmvae_lib` and with scikit-learn to nine digits;
+# - write EM in twenty lines and show that it agrees with `gmvae_lib` and with scikit-learn to nine digits;
 # - run EM on data that do not fit into memory, or lie on several machines, and keep its digits wherever the data lie;
 # - say what k-means leaves out, and how far one start can be trusted;
 # - recognize its failures (poor starts, dead and collapsed components, underflow) and cure them.
@@ -383,7 +383,7 @@ assert torch.isclose(whole, constant - (counts / 2) @ inside)              # Eq.
 #
 # $$d(A^{-1})=-A^{-1}\,dA\,A^{-1}. \tag{2.17}$$
 #
-# Both can be checked with a small change in a random direction. What is left over must be of second order:
+# Both can be checked with a small change. What is left over must be of second order:
 
 # %%
 dA = 1e-6 * torch.tensor([[1.0, -2.0], [-2.0, 3.0]])
@@ -1106,8 +1106,7 @@ print(caught[0].message)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Densities in place of their logarithms
 #
-# Chapter 1 warned of densities that underflow. In EM a single point is enough to spoil everything. One lies a little further out than the others, and the E-step is written as Eq. (1.16)
-# stands:
+# Chapter 1 warned of densities that underflow. In EM a single point is enough to spoil everything. We add one far out, and write the E-step as Eq. (1.16) stands:
 
 # %%
 outlier = torch.tensor([[60.0, 0.0]])
