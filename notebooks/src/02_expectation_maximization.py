@@ -795,9 +795,9 @@ by_sums = m_step_from_sums(resp.T @ phi(far - a))[2]                       # Eq.
 assert torch.allclose(by_sums, exact, rtol=1e-8)
 
 # %% [markdown]
-# `gmvae_lib` always does so, and counts in units near the data's range, a power of two, because dividing by it costs no digit. There remain components so tight, or so far from the others, that their squares still cancel. The E-step
+# `gmvae_lib` always does so. There remain components so tight, or so far from the others, that their squares still cancel. The E-step
 # rounds each term of $x^\top\Lambda_kx$ by a share of $\epsilon=2^{-52}$, which may add up to $\epsilon\,|x|^\top|\Lambda_k||x|$ (absolute values, entry by entry). Where this exceeds $10^{-7}$ nats
-# one standard deviation away from some $\mu_k$, the library whitens differences from the means instead, by Eq. (1.4): slower, but exact. (With `dtype=torch.float32` it sweeps in single precision, with $10^{-3}$ for the limit, and in double beyond.)
+# one standard deviation away from some $\mu_k$, the library whitens differences from the means instead, by Eq. (1.4): slower, but exact. (With `dtype=torch.float32` it sweeps in single precision, in units near the data's range, with $10^{-3}$ for the limit, and in double beyond.)
 #
 # How much all this matters shows when the data are moved further and further out. At each offset we fit a mixture in 20 steps, and compare its
 # log-likelihood with that of a fit to the same points, moved back. scikit-learn's full family takes differences; its diagonal one multiplies out, in
