@@ -66,6 +66,11 @@ def _from_noise(c, eps, means, covariances, factor=cholesky, center=True):
     return (means[c] if center else 0) + (factor(covariances)[c] @ eps[:, :, None]).squeeze(2)
 
 
+def _symmetric_root(covariances):
+    values, vectors = torch.linalg.eigh(covariances)
+    return vectors * values.sqrt()[:, None] @ vectors.mT
+
+
 # --- 1.4: MAP
 
 
@@ -145,6 +150,8 @@ EXERCISES = {
                 lambda x, weights, means, variances: (weights + _terms(x, means, variances).sum(2)).logsumexp(1),
             "you averaged the log-densities: average the densities, and take the logarithm afterwards (logsumexp).":
                 lambda x, weights, means, variances: (weights * _terms(x, means, variances).sum(2)).sum(1),
+            "you took the likeliest component alone: the others count, too (logsumexp).":
+                lambda x, weights, means, variances: (weights.log() + _terms(x, means, variances).sum(2)).amax(1),
             "you forgot the constant: -1/2 log 2 pi for each dimension.":
                 lambda *given: _log_density(*given, constant=0.0),
             "the constant log 2 pi is needed once for each dimension.":
@@ -179,6 +186,13 @@ EXERCISES = {
             "you squared the weights: that is the covariance of an average of variables, not of a mixture.":
                 lambda weights, means, covariances:
                     (weights @ means, torch.einsum("k,kij->ij", weights**2, covariances)),
+            "you averaged the spread between the centers alike: weight it with pi.":
+                lambda weights, means, covariances:
+                    (weights @ means, torch.einsum("k,kij->ij", weights, covariances) + means.T.cov(correction=0)),
+            "you left the weights out of the spread between the centers.":
+                lambda weights, means, covariances:
+                    (weights @ means, torch.einsum("k,kij->ij", weights, covariances)
+                     + (means - weights @ means).T @ (means - weights @ means)),
             "you subtracted the spread between the centers: it adds to the spread within.":
                 lambda weights, means, covariances:
                     (weights @ means, 2 * torch.einsum("k,kij->ij", weights, covariances)
@@ -194,6 +208,9 @@ EXERCISES = {
                 lambda *given: _from_noise(*given, factor=lambda covariances: covariances),
             "you multiplied by the transposed factor: L Lᵀ is the covariance, Lᵀ L is not.":
                 lambda *given: _from_noise(*given, factor=lambda covariances: cholesky(covariances).mT),
+            "you multiplied by the symmetric root: its points have the same density, but they are not the ones of the "
+            "Cholesky factor.":
+                lambda *given: _from_noise(*given, factor=_symmetric_root),
             "you took the root of each entry: the root of a matrix is its Cholesky factor.":
                 lambda *given: _from_noise(*given, factor=lambda covariances: covariances.abs().sqrt()),
             "you took the roots of the variances alone: the correlations are lost.":
@@ -216,6 +233,8 @@ EXERCISES = {
                 lambda x, mean, psi, nu: _map(x, mean, psi, nu, divide=len(x)),
             "you forgot the D + 1 in N + nu + D + 1: the exponent of the determinant contains it.":
                 lambda x, mean, psi, nu: _map(x, mean, psi, nu, divide=len(x) + nu),
+            "you forgot the 1 in N + nu + D + 1.":
+                lambda x, mean, psi, nu: _map(x, mean, psi, nu, divide=len(x) + nu + x.shape[1]),
             "you divided by N + nu - D - 1: that is the mean of the posterior; MAP asks for its maximum.":
                 lambda x, mean, psi, nu: _map(x, mean, psi, nu, divide=len(x) + nu - x.shape[1] - 1),
             "you left out Psi: with it the covariance cannot become singular.": lambda *given: _map(*given, add=0.0),
@@ -253,6 +272,9 @@ EXERCISES = {
             "you forgot the weights pi when you asked which component x1 comes from.":
                 lambda first, weights, means, covariances:
                     _second_given_first(first, torch.full_like(weights, 1 / len(weights)), means, covariances),
+            "you asked which component x1 comes from without the widths: a wide Gaussian is also a low one (log L11).":
+                lambda first, weights, means, covariances:
+                    _second_given_first(first, weights * covariances[:, 0, 0].sqrt(), means, covariances),
             "you left the logarithms: far out every density of x1 is zero, and 0/0 is not a number.":
                 lambda *given: _second_given_first(*given, resp=lambda joint: joint.exp() / joint.exp().sum(1, True)),
             "you took the first coordinate's variance for its standard deviation: L11 is the root of the variance.":

@@ -269,7 +269,7 @@ class MixtureExplorer(Panel):
             plane.set(title="Density, points, outlines", xlabel="$x_1$", ylabel="$x_2$",
                       xlim=(extent[0] - 0.05, extent[1]), ylim=(extent[2] - 0.05, extent[3]))
             curve.set_xscale("log")
-            curve.axhline(self._goal, linestyle="--", color=COLORS[2], label="components known")
+            self._dashed = curve.axhline(self._goal, linestyle="--", color=COLORS[2], label="components known")
             self._curve, = curve.plot([], [], color=COLORS[0], label="at other sizes")
             self._now, = curve.plot([], [], "o", color=COLORS[1], markersize=12, label="now")
             curve.set(title="Log-likelihood", xlabel="size of the chosen component", ylabel="nats",
@@ -284,12 +284,17 @@ class MixtureExplorer(Panel):
         return self._goal - self._span, self._goal + self._span / 3
 
     def _fit_axis(self, value):
-        """The wide axis where the narrow one does not hold the value; all is drawn anew only when the axis changes."""
+        """The wide axis where the narrow one does not hold the value; all is drawn anew only when the axis changes.
+
+        With the prior the curve is another quantity, with which the dashed line cannot be compared.
+        """
         lowest = self._goal - (0.95 if self._span == self.NARROW else 0.7) * self.NARROW
         span = self.NARROW if value >= lowest else 4 * self.NARROW
-        if span != self._span:
+        if (span, self.prior.value) != (self._span, not self._dashed.get_visible()):
             self._span = span
             self._axis.set_ylim(*self._limits())
+            self._dashed.set_visible(not self.prior.value)
+            self._axis.set_title("Log-likelihood and prior" if self.prior.value else "Log-likelihood")
             self._picture.background = self._picture.capture()
 
     def _draw_plane(self, weights, means, covariances):
@@ -336,7 +341,7 @@ class MixtureExplorer(Panel):
         words = f"{self.n_parameters()} parameters; {name} {signed(value, 1)} nats"
         if before is not None and abs(value - before) >= 0.05:
             words += f", {'up' if value > before else 'down'} by {abs(value - before):.1f}"
-        words += f"; with the components known, {signed(self._goal, 1)}. "
+        words += ". " if self.prior.value else f"; with the components known, {signed(self._goal, 1)}. "
         alone = (self._x == self._means[k]).all(1).any()
         if alone and size < 0.05 and self.family.value != "tied":
             words += (f"Component {k + 1} has all but collapsed on a single point. " +

@@ -122,12 +122,15 @@ def cloud_panels(panels, labels, alt, legend, size=None):
 
 
 def hills(x, y, values, marks, title, xlabel, ylabel, alt, size=(6.6, 5.2)):
-    """A function of two parameters, values (len(y), len(x)), as a map with contour lines and its diagonal; `marks` maps
-    a label to a place (x, y)."""
+    """A function of two parameters, values (len(y), len(x)), as a map with its diagonal and contour lines, denser
+    towards the top; `marks` maps a label to a place (x, y)."""
+    values = array(values)
+    levels = values.max() - np.ptp(values) * np.linspace(1, 0, 19) ** 2
     figure, axis = subplots(size=size)
     with style():
-        filled = axis.contourf(array(x), array(y), array(values), 18, cmap="cividis")
-        axis.contour(array(x), array(y), array(values), 18, colors="white", linewidths=0.4)
+        filled = axis.contourf(array(x), array(y), values, levels, cmap="cividis",
+                               norm=matplotlib.colors.BoundaryNorm(levels, 256))
+        axis.contour(array(x), array(y), values, levels[:-1], colors="white", linewidths=0.4)
         for i, (label, place) in enumerate(marks.items()):
             axis.plot(*place, MARKERS[i], color=COLORS[1 + i], markersize=12, markeredgecolor="white",
                       markeredgewidth=1.5, linestyle="none", label=label)
@@ -135,7 +138,8 @@ def hills(x, y, values, marks, title, xlabel, ylabel, alt, size=(6.6, 5.2)):
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel, aspect="equal")
         axis.grid(False)
         figure.legend(loc="outside lower center", ncols=len(marks))
-        figure.colorbar(filled, ax=axis, label="nats per point")
+        figure.colorbar(filled, ax=axis, label="nats per point", ticks=levels[::3],
+                        format=lambda value, _: f"{value:.1f}".replace("-", "−"))
     return Picture(figure, alt)
 
 

@@ -115,8 +115,10 @@ def _spread(values, width):
     return heights
 
 
-def heatmaps(x, y, panels, title, alt, xlabel="$z_1$", ylabel="$z_2$", size=(8.4, 4.0)):
-    """Functions on a grid side by side, on one colour scale: `panels` maps a label to values (len(y), len(x))."""
+def heatmaps(x, y, panels, title, alt, xlabel="$z_1$", ylabel="$z_2$", unit="density",
+             size=(8.4, 4.0)):
+    """Functions on a grid side by side, on one colour scale: `panels` maps a label to values (len(y), len(x)) in
+    `unit`."""
     figure, axes = subplots(1, len(panels), size=size, sharex=True, sharey=True, squeeze=False)
     x, y, values = array(x), array(y), [array(panel) for panel in panels.values()]
     top = max(panel.max() for panel in values)
@@ -124,9 +126,10 @@ def heatmaps(x, y, panels, title, alt, xlabel="$z_1$", ylabel="$z_2$", size=(8.4
         for axis, label, panel in zip(axes[0], panels, values, strict=True):
             image = axis.pcolormesh(x, y, panel, vmin=0, vmax=top, cmap="cividis", shading="nearest", rasterized=True)
             axis.set(title=label, xlabel=xlabel, aspect="equal")
+            axis.locator_params(nbins=5)
             axis.grid(False)
         axes[0, 0].set_ylabel(ylabel)
-        figure.colorbar(image, ax=list(axes[0]), label="density", shrink=0.9)
+        figure.colorbar(image, ax=list(axes[0]), label=unit, shrink=0.9)
         figure.suptitle(title)
     return Picture(figure, alt)
 

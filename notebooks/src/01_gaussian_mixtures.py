@@ -45,10 +45,10 @@ figures.density_panels(
 # - explain why the likelihood of a mixture has many equal maxima and yet no maximum, and cure what can be cured.
 #
 # **You need** derivatives and integrals, matrices with their determinants and eigenvalues, conditional probability and
-# expectation; Python with a little PyTorch. **It takes** about 80 minutes, and an hour more for the exercises.
+# expectation; Python with a little PyTorch. **It takes** about 75 minutes, and an hour more for the exercises.
 #
 # Logarithms are natural, so that log-densities come in *nats*. Throughout, $x_1,\dots,x_N$ are $N$ points in $\mathbb R^D$,
-# and a mixture's components are numbered $k=1,\dots,K$.
+# and a mixture's components are numbered $k=1,\dots,K$. Where only one point $x$ is in view, $x_i$ is its $i$-th coordinate.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## One Gaussian
@@ -82,7 +82,7 @@ assert abs(log_noise(grid).exp().sum() * area - 1) < 1e-9
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Stretch it, turn it, move it
 #
-# This noise is the same in all directions and sits at the origin. A matrix $L$ stretches and turns it, a vector $\mu$ moves it:
+# This noise is the same in all directions and sits at the origin. An invertible matrix $L$ stretches and turns it, a vector $\mu$ moves it:
 # $x=\mu+L\varepsilon$. Noise has mean zero, and since its coordinates are independent with variance one,
 # $\mathbb E[\varepsilon\varepsilon^\top]=I$, the identity matrix. Hence
 #
@@ -189,8 +189,8 @@ assert abs(log_det - 400 * math.log(0.01)) < 1e-9
 # ### The factor, column by column
 #
 # For every symmetric $\Sigma$ that is *positive definite* ($v^\top\Sigma v>0$ for all $v\ne0$: there is some spread in every direction) there is exactly one Cholesky factor. To find it, write out
-# the entries of $LL^\top=\Sigma$ on and below the diagonal: $\Sigma_{ij}=\sum_{k\le j}L_{ik}L_{jk}$ for $i\ge j$. In column $j$, the terms with $k<j$ come from columns further left. So we can go from left to
-# right, and solve for the diagonal entry first, then for those below it:
+# $LL^\top=\Sigma$ on and below the diagonal: $\Sigma_{ij}=\sum_{k\le j}L_{ik}L_{jk}$ for $i\ge j$. In column $j$, the terms with $k<j$ come from columns further left. So we go from left to
+# right, and in each column solve for the diagonal entry first:
 #
 # $$L_{jj}=\sqrt{\Sigma_{jj}-\sum_{k<j}L_{jk}^2},\qquad L_{ij}=\frac1{L_{jj}}\Big(\Sigma_{ij}-\sum_{k<j}L_{ik}L_{jk}\Big)\quad(i>j). \tag{1.6}$$
 
@@ -209,7 +209,8 @@ assert torch.allclose(cholesky(some), torch.linalg.cholesky(some))
 
 # %% [markdown]
 # The entries have a meaning. $x_j-\mu_j=\sum_{k<j}L_{jk}w_k+L_{jj}w_j$, and whoever knows $x_1,\dots,x_{j-1}$ knows $w_1,\dots,w_{j-1}$. So $L_{jj}$ is the standard deviation
-# that is left to $x_j$ when the coordinates before it are known. Where the number under the root is not positive, none is left, and $\Sigma$ is not positive definite. That is how a program finds out: it tries.
+# that is left to $x_j$ when the coordinates before it are known. Its square, the number under the root, is the variance $v^\top\Sigma v$ of a combination $v^\top x$ with $v_j=1$, and so it is positive. A program that
+# finds one that is not knows that $\Sigma$ is not positive definite. It need not ask beforehand: it tries.
 #
 # ### Without correlations
 #
@@ -357,7 +358,7 @@ def count(points):
 corner = torch.arange(-8, 8) + 0.5
 figures.heatmaps(
     corner, corner, {"promised by the density": promised.T, "drawn": count(drawn).T / len(drawn)},
-    "The share of the points in each square", xlabel="$x_1$", ylabel="$x_2$",
+    "Where the points fall", xlabel="$x_1$", ylabel="$x_2$", unit="share in a square",
     alt="Two maps of squares that look the same: an arch of bright squares on a dark ground.",
 )
 
@@ -385,7 +386,7 @@ print("a squared misfit of about one:", bool(0.5 < misfit(drawn) < 2))
 #
 # $$m=\mathbb E\,x=\sum_{k}\pi_k\,\mu_k. \tag{1.11}$$
 #
-# With $g(x)=xx^\top$: by the definition of a covariance, $\mathbb E[xx^\top]=\operatorname{Cov}x+\mathbb E\,x\,\mathbb E\,x^\top$. That holds for each component, where it gives $\Sigma_k+\mu_k\mu_k^\top$, and for the
+# With $g(x)=xx^\top$: by the definition of a covariance, $\mathbb E[xx^\top]=\operatorname{Cov}x+(\mathbb E\,x)(\mathbb E\,x)^\top$. That holds for each component, where it gives $\Sigma_k+\mu_k\mu_k^\top$, and for the
 # whole mixture. So
 #
 # $$\operatorname{Cov}x=\sum_{k}\pi_k\big(\Sigma_k+\mu_k\mu_k^\top\big)-mm^\top. \tag{1.12}$$
@@ -435,7 +436,7 @@ print(f"of 1000 typical points, the density of {int(vanished)} is zero")
 assert log_noise(typical).isfinite().all()
 
 # %% [markdown]
-# The logarithms are perfectly ordinary numbers. The densities themselves are never needed, and we shall not compute them again.
+# The logarithms are perfectly ordinary numbers. From here on we compute with them.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The logarithm of a sum of exponentials
@@ -536,7 +537,8 @@ print("claims and facts agree within a tenth:", bool(abs(claimed - came) < 0.1))
 #
 # $$\log\frac{r_1(x)}{r_2(x)}=(\mu_1-\mu_2)^\top\Sigma^{-1}x+\log\frac{\pi_1}{\pi_2}-\tfrac12\big(\mu_1^\top\Sigma^{-1}\mu_1-\mu_2^\top\Sigma^{-1}\mu_2\big). \tag{1.18}$$
 #
-# This is linear in $x$. The border, where it is zero, is a straight line (in $D$ dimensions a hyperplane), and across it $r_1$ falls from one to zero in the shape of the logistic function $1/(1+e^{-u})$.
+# This is linear in $x$. The border, where it is zero, is a straight line (in $D$ dimensions a hyperplane). If there are only these two components, $r_1$ falls across it from one to zero in the shape of the logistic function $1/(1+e^{-u})$.
+
 # %%
 shared = covariances[0]
 a = log_joint(x, weights[:2], means[:2], shared.expand(2, 2, 2))
@@ -545,7 +547,7 @@ offset = (weights[0] / weights[1]).log() - 0.5 * (means[0] @ first - means[1] @ 
 assert torch.allclose(a[:, 0] - a[:, 1], x @ (first - second) + offset)    # Eq. (1.18)
 
 # %% [markdown]
-# If the covariances differ, the squares stay, and the border is curved. Far away the squares decide alone, and the wider component wins, on whichever side it is:
+# If the covariances differ, the squares stay, and the border is curved. Far away they decide alone, and the wider component wins, on whichever side it is (here with equal weights):
 
 # %%
 def first_share(t, std_1, std_2):
@@ -564,7 +566,7 @@ figures.curves(
 # %% [markdown]
 # So a point far to the *left* belongs to the wide component on the right. That is no paradox: for the narrow one it lies many more standard deviations away.
 #
-# All this holds at any distance, because we stay in the logarithms. A thousand standard deviations out:
+# All this holds at any distance, because we stay in the logarithms. A thousand units to the right of component 1, thousands of its standard deviations:
 
 # %%
 remote = means[:1] + torch.tensor([[1000.0, 0.0]])
@@ -585,7 +587,7 @@ print("log-density finite:", bool(log_sum_exp(log_joint(remote, *theta)).isfinit
 #
 # ### How they look
 #
-# We drew the points, so we know their components, and may give each component the mean and the covariance of its own points. (Chapter 02 shows that nothing fits better, and what to do when $c$ is not known.) From the full covariances we make the others: their weighted average,
+# We drew the points, so we know their components, and may give each component the mean and the covariance of its own points. (No Gaussian fits them better: we shall show it at Eq. (1.26).) From the full covariances we make the others: their weighted average,
 # their diagonals, the average of these:
 
 # %%
@@ -636,7 +638,7 @@ print("from best to worst:", *sorted(fits, key=fits.get, reverse=True))
 #
 # $$\begin{cases}K\big(D(D+1)/2+D\big)&\text{full}\\D(D+1)/2+KD&\text{tied}\\2KD&\text{diagonal}\\K(D+1)&\text{spherical.}\end{cases} \tag{1.20}$$
 #
-# In words: $KD^2$ against $KD$. Compare with Eq. (1.19): each number of the means and covariances is used exactly once for each point. (The factors themselves cost $KD^3/6$ multiplications, once for all points.)
+# In words: of the order of $KD^2$ against $KD$. Compare with Eq. (1.19): each number of the means and covariances is used exactly once for each point. (The factors themselves cost about $KD^3/6$ multiplications, once for all points.)
 
 # %%
 def costs(k, d):
@@ -654,58 +656,10 @@ for d in (2, 64, 784):
         print(f"  {name:<10}{numbers:>10,} parameters {work:>10,} multiplications a point")
 
 # %% [markdown]
-# A full mixture of images of 28 × 28 pixels has three million parameters, and the usual collection of such images has 60,000 of them to find these from.
+# Three million parameters, and the usual collection of images of 28 × 28 pixels has 60,000 of them to find these from.
 #
-# Counting is not yet timing: a processor does more multiplications a second in long, even loops than in a triangular system. So we measure, too. The three ways of computing the vectors $w$ or their lengths, for all points (which need not be right to be timed, so all $L$ are identity matrices):
-
-# %%
-def full_work(points, centers, identity):
-    factors = identity.expand(len(centers), -1, -1).contiguous()
-    return torch.linalg.solve_triangular(factors, (points - centers[:, None]).mT, upper=False)
-
-
-def tied_work(points, centers, identity):
-    white, goals = (torch.linalg.solve_triangular(identity, v.T, upper=False).T
-                    for v in (points, centers))
-    return [(white - goal).square().sum(1) for goal in goals]
-
-
-def diagonal_work(points, centers, identity):
-    return [((points - center) / identity[0]).square().sum(1) for center in centers]
-
-# %% [markdown]
-# The clock is read around the work, and the shortest of five runs counts:
-
-# %%
-from time import perf_counter
-
-
-def microseconds(work, d, n=200):
-    given, durations = (torch.randn(n, d), torch.randn(10, d), torch.eye(d)), []
-    for _ in range(5):
-        start = perf_counter()
-        work(*given)
-        durations.append(perf_counter() - start)
-    return 1e6 * min(durations) / n
-
-# %% [markdown]
-# On logarithmic axes a power law is a straight line, and its slope is the power:
-
-# %%
-sizes = [10, 30, 100, 300, 600]
-works = {"full": full_work, "tied": tied_work, "diagonal": diagonal_work}
-figures.curves(
-    sizes, {name: [microseconds(work, d) for d in sizes] for name, work in works.items()},
-    "The work for one point, ten components", "dimensions $D$", "microseconds",
-    "Time against dimensions on logarithmic axes. All lines rise; that of the full family ends "
-    "highest and steep, that of the tied family below it, the diagonal one lowest.",
-    log_x=True, log_y=True, size=(7.5, 3.9),
-)
-
-# %% [markdown] slideshow={"slide_type": "slide"}
-# ## The same, from two libraries
-#
-# We have built the Gaussian densities, and may now import them. `log_prob_full` takes the Cholesky factor, of one Gaussian or of $K$ at once; `log_prob_diag` takes the logarithms of the variances:
+# Counting is not yet timing: a processor does more multiplications a second in long, even loops than in a triangular system. So we measure, too. We have built both densities, and may now import them: `log_prob_full` takes the
+# Cholesky factor, of one Gaussian or of $K$ at once; `log_prob_diag` takes the logarithms of the variances.
 
 # %%
 from gmvae_lib.gaussian import log_prob_diag, log_prob_full
@@ -715,7 +669,38 @@ assert torch.allclose(log_prob_full(x, means, torch.linalg.cholesky(covariances)
 assert torch.allclose(log_prob_diag(x, mean, variance.log()), log_normal_diag(x, mean, variance))
 
 # %% [markdown]
-# `GaussianMixture` finds a mixture by itself, which is chapter 02's matter. But we may also hand it ours. The family is its `covariance_type`: `"full"`, `"tied"`, `"diag"` or `"spherical"`.
+# One Gaussian, two hundred points; the shortest of five runs counts:
+
+# %%
+from time import perf_counter
+
+
+def microseconds(density, spread, n=200):
+    points, durations = torch.randn(n, len(spread)), []
+    for _ in range(5):
+        start = perf_counter()
+        density(points, points[0], spread)
+        durations.append(perf_counter() - start)
+    return 1e6 * min(durations) / n
+
+# %% [markdown]
+# On logarithmic axes a power law is a straight line, and its slope is the power. (On the left, calling the functions costs more than the arithmetic.)
+
+# %%
+sizes = [10, 30, 100, 300, 1000]
+figures.curves(
+    sizes, {"full": [microseconds(log_prob_full, torch.eye(d)) for d in sizes],
+            "diagonal": [microseconds(log_prob_diag, torch.zeros(d)) for d in sizes]},
+    "The work for one point and one component", "dimensions $D$", "microseconds",
+    "Time against dimensions on logarithmic axes. Both lines rise, and that of the full family is "
+    "steeper and ends far above the diagonal one.",
+    log_x=True, log_y=True, size=(7.5, 3.9),
+)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The same, from other libraries
+#
+# Our `GaussianMixture` finds a mixture by itself, which is chapter 02's matter. But we may also hand it ours. The family is its `covariance_type`: `"full"`, `"tied"`, `"diag"` or `"spherical"`.
 
 # %%
 from gmvae_lib.mixture import GaussianMixture
@@ -786,31 +771,27 @@ surface = (torch.logaddexp(log_bells[:, None], log_bells[None]) - math.log(2)).m
 best = divmod(int(surface.argmax()), len(places))
 top = float(places[max(best)]), float(places[min(best)])
 middle = (sum(top) / 2, sum(top) / 2)
+assert surface[sum(best) // 2, sum(best) // 2] < surface.max() - 0.1       # their average is worse
 figures.hills(
     places, places, surface,
     {"a top": top, "its mirror image": top[::-1], "their average": middle},
     "The log-likelihood of two centers", "first center $\\mu_1$", "second center $\\mu_2$",
     "A map with two equal hills on either side of the diagonal, mirror images of each other; marks "
-    "stand on both tops and on the saddle between them, which is on the diagonal.",
+    "stand on both tops and half-way between them, on the diagonal, in a dip between the hills.",
 )
 
 # %% [markdown]
-# Two people who fit the same model to the same data may both be right and report different numbers. Three things follow. Component numbers mean nothing: compare fits by their densities, or match components before comparing. Never average parameters over fits: the average
-# lies on the saddle, a model with a single center. And no fitting method can know which top to go to; where it starts decides.
-
-# %%
-at = [int((places - value).abs().argmin()) for value in (*top, middle[0])]
-print("the average of the two best is worse than both:",
-      bool(surface[at[2], at[2]] < surface[at[0], at[1]]))
+# Two people who fit the same model to the same data may both be right and report different numbers. Three things follow. Component numbers mean nothing: compare fits by their densities, or match components before comparing. Never average parameters over fits: here the average
+# lies in the dip between the hills, a model with a single center. And no fitting method can know which top to go to; where it starts decides.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## No maximum
 #
-# It gets worse: the tops that we have just seen are not the highest points. There is no highest point.
+# It gets worse. On that map the widths were known, and there was a top. As soon as the covariances may move, too, there is none.
 #
 # ### One point is enough
 #
-# Let component 1 sit exactly on the first data point, $\mu_1=x_1$, with covariance $s^2I$, and let $s$ shrink. All else stays fixed. Leaving out terms of a sum of densities makes it smaller, so
+# In a mixture of two or more components, none of weight zero, let component 1 sit exactly on the first data point, $\mu_1=x_1$, with covariance $s^2I$, and let $s$ shrink. All else stays fixed. A sum of densities is no smaller than any of its terms, so
 #
 # - for the first point, $\log p(x_1)\ge\log\pi_1+\log\mathcal N(x_1|x_1,s^2I)=\log\pi_1-\tfrac D2\log2\pi-D\log s$;
 # - for all others, $\log p(x_n)\ge\log\pi_2+\log\mathcal N(x_n|\mu_2,\Sigma_2)$, which does not contain $s$.
@@ -906,7 +887,7 @@ for floor in (0.01, 0.1):
 # The trace $\operatorname{tr}$ is the sum of the diagonal. In one dimension, with $\Sigma=v$, this is the *inverse-gamma* density, $v^{-(\alpha+1)}e^{-b/v}$ with $\alpha=\nu/2$ and $b=\Psi/2$. For $\Sigma=s^2I$ the trace is $\operatorname{tr}\Psi/s^2$: as $s\to0$, this falls much
 # faster than the logarithm in Eq. (1.23) rises.
 #
-# We then maximize $\ell(\theta)+\sum_k\log p(\Sigma_k)$, which is, up to a constant, the logarithm of the probability of the parameters given the data (by Bayes' rule; weights and means have a flat prior). Its maximum is called *maximum a posteriori*, MAP.
+# We then maximize $\ell(\theta)+\sum_k\log p(\Sigma_k)$, which is, up to a constant, the logarithm of the probability of the parameters given the data (by Bayes' rule; weights and means have a flat prior). This is called *maximum a posteriori*, MAP.
 
 # %%
 def log_inverse_wishart(covariance, psi, nu):
@@ -937,16 +918,16 @@ figures.curves(
 # ### The covariance that MAP chooses
 #
 # Suppose that $N_k$ points belong to component $k$, with the mean $\mu_k$ and the *scatter* $S_k=\frac1{N_k}\sum(x_n-\mu_k)(x_n-\mu_k)^\top$ about it. Since a number $v^\top Av$ equals $\operatorname{tr}(A\,vv^\top)$, the sum of their log-densities, Eq. (1.5), is, up to a constant,
-# $-\frac{N_k}2\big(\log\det\Sigma+\operatorname{tr}(\Sigma^{-1}S_k)\big)$. Which $\Sigma$ makes it largest?
+# $-\frac{N_k}2\big(\log\det\Sigma+\operatorname{tr}(\Sigma^{-1}S_k)\big)$. No other center is better: about $\mu_k+d$ the scatter is $S_k+dd^\top$, and the trace grows by $d^\top\Sigma^{-1}d>0$. But which $\Sigma$ makes it largest?
 #
 # Let $f(\Sigma)=\log\det\Sigma+\operatorname{tr}(\Sigma^{-1}S)$ for a positive definite $S$ with Cholesky factor $L$. The eigenvalues $\lambda_1,\dots,\lambda_D$ of $L^\top\Sigma^{-1}L$ are positive. Their sum is the trace, $\operatorname{tr}(L^\top\Sigma^{-1}L)=\operatorname{tr}(\Sigma^{-1}LL^\top)=\operatorname{tr}(\Sigma^{-1}S)$. Their product is the determinant,
 # $(\det L)^2/\det\Sigma=\det S/\det\Sigma$, so that $\log\det\Sigma=\log\det S-\sum_i\log\lambda_i$. At $\Sigma=S$, $f$ is $\log\det S+\operatorname{tr}I=\log\det S+D$. Subtract:
 #
 # $$f(\Sigma)-f(S)=\sum_{i=1}^{D}\big(\lambda_i-1-\log\lambda_i\big)\;\ge\;0. \tag{1.26}$$
 #
-# Indeed $\lambda-1-\log\lambda$ has the derivative $1-1/\lambda$: it falls until $\lambda=1$, where it is zero, and rises from there. So $f$ is smallest where all $\lambda_i=1$; then $L^\top\Sigma^{-1}L=I$, and $\Sigma=LL^\top=S$. For the likelihood alone this gives $\Sigma=S_k$.
+# Indeed $\lambda-1-\log\lambda$ has the derivative $1-1/\lambda$: it falls until $\lambda=1$, where it is zero, and rises from there. So $f$ is smallest where all $\lambda_i=1$; then $L^\top\Sigma^{-1}L=I$, and $\Sigma=LL^\top=S$. So the likelihood alone chooses $\Sigma=S_k$, if that is positive definite: no Gaussian fits points better than the one with their own mean and covariance.
 #
-# With the prior, logarithms and traces combine: their sum is $-\frac{N_k+\nu+D+1}2\big(\log\det\Sigma+\operatorname{tr}(\Sigma^{-1}S)\big)$ with another $S$, and the maximum is at that one:
+# With the prior, Eq. (1.25), the factor before $\log\det\Sigma$ becomes $-\frac12(N_k+\nu+D+1)$, and the trace contains $N_kS_k+\Psi$. That is $f$ again, with the ratio of the two as its $S$, and the maximum is there:
 #
 # $$\Sigma_k=\frac{N_k\,S_k+\Psi}{N_k+\nu+D+1}. \tag{1.27}$$
 
@@ -966,17 +947,16 @@ assert slope.abs().max() < 1e-9
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The prior bounds what it should
 #
-# Is the collapse really gone, for every way to collapse? We look for a bound that holds for all $\theta$. A mixture is an average of its components' densities, so it is at most the largest of them, and each Gaussian is highest at its center:
-# $\log p(x_n)\le-\tfrac D2\log2\pi+\max_k\big(-\tfrac12\log\det\Sigma_k\big)$. With $\lambda_{ki}$ for the eigenvalues of $\Sigma_k$, $-\log\det\Sigma_k=\sum_i\log\frac1{\lambda_{ki}}$. If we drop its negative terms it only grows, and a maximum of non-negative numbers is at most their sum:
+# Is every way to collapse barred? A mixture is at most the largest of its components, and a Gaussian is highest at its center. So with the eigenvalues $\lambda_{ki}$ of $\Sigma_k$, and since a maximum of non-negative numbers is at most their sum,
 #
-# $$\ell(\theta)\le-\frac{ND}2\log2\pi+\frac N2\sum_{k,i}\max\Big(0,\log\frac1{\lambda_{ki}}\Big).$$
+# $$\log p(x_n)\le-\tfrac D2\log2\pi+\max_k\tfrac12\sum_i\log\frac1{\lambda_{ki}}\le-\tfrac D2\log2\pi+\tfrac12\sum_{k,i}\max\Big(0,\log\frac1{\lambda_{ki}}\Big).$$
 #
-# For the prior, write $\Sigma_k^{-1}=AA^\top$ with columns $a_i$. Then $\operatorname{tr}(\Psi AA^\top)=\sum_ia_i^\top\Psi a_i\ge\psi\sum_i\Vert a_i\Vert^2=\psi\operatorname{tr}(\Sigma_k^{-1})=\psi\sum_i1/\lambda_{ki}$. So each eigenvalue enters on its own. If it is at least 1, what it contributes, $-\frac{\nu+D+1}2\log\lambda-\frac\psi{2\lambda}$, is negative. If it is smaller, likelihood and prior together contribute
-# $h(\lambda)=\frac M2\log\frac1\lambda-\frac\psi{2\lambda}$ with $M=N+\nu+D+1$. The derivative $-\frac M{2\lambda}+\frac\psi{2\lambda^2}$ vanishes at $\lambda=\psi/M$, the only top, where $h=\frac M2\big(\log\frac M\psi-1\big)$. There are $KD$ eigenvalues:
+# For the prior, write $\Sigma_k^{-1}=AA^\top$ with columns $a_i$: $\operatorname{tr}(\Psi\Sigma_k^{-1})=\sum_ia_i^\top\Psi a_i\ge\psi\sum_i\Vert a_i\Vert^2=\psi\sum_i1/\lambda_{ki}$. Now each eigenvalue enters on its own. One that is at least 1 contributes nothing positive. A smaller one contributes, to $N$ points and the prior together, at most
+# $h(\lambda)=\frac M2\log\frac1\lambda-\frac\psi{2\lambda}$ with $M=N+\nu+D+1$, whose derivative $-\frac M{2\lambda}+\frac\psi{2\lambda^2}$ vanishes only at the top, $\lambda=\psi/M$. There $h=\frac M2\big(\log\frac M\psi-1\big)$. There are $KD$ eigenvalues:
 #
-# $$\ell(\theta)+\sum_k\log p(\Sigma_k)\;\le\;-\frac{ND}2\log2\pi+KD\,\max\Big(0,\frac M2\Big(\log\frac M\psi-1\Big)\Big),\qquad M=N+\nu+D+1, \tag{1.28}$$
+# $$\ell(\theta)+\sum_k\log p(\Sigma_k)\;\le\;-\frac{ND}2\log2\pi+KD\,\max\Big(0,\frac M2\Big(\log\frac M\psi-1\Big)\Big), \tag{1.28}$$
 #
-# where we left out the prior's constant. The right side does not contain $\theta$: with the prior there is a ceiling. Our collapsing mixture stays below it at every $s$:
+# without the prior's constant. The right side does not contain $\theta$: it is a ceiling. Our collapsing mixture stays below it at every $s$:
 
 # %%
 M = len(some) + nu + 3                                                     # D = K = 2, and ψ = 1
@@ -992,9 +972,9 @@ assert (gain + penalty + other <= ceiling).all()                           # Eq.
 #
 # Things to try:
 #
-# - How close do you come to the dashed line? It is reached with each component's mean and covariance computed from its own points, as we did above. (To find it by hand is tedious. Remember that for the next chapter.)
+# - How close do you come to the dashed line? It is reached with each component's mean and covariance computed from its own points, as we did above. (By hand it is tedious. Remember that for the next chapter.)
 # - Give up: set $K=4$ and press *Components known*. Component 4 is one too many, spread over all the points. Choose it, move it *Onto a point*, and *Shrink* it until you have beaten the dashed line. Where does the curve on the right lead?
-# - Tick *with a prior*, and look at the curve again.
+# - Tick *with a prior*, and look at the curve again. (The dashed line goes: it belongs to the likelihood alone.)
 # - Go through the families. Which of them loses least of the fit? Which one cannot collapse?
 
 # %%
@@ -1121,7 +1101,7 @@ check("1.2", moments)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 1.3 (★★, 10 minutes)
 #
-# The sampler's second act. Somebody has drawn the components `c` $(N,)$, numbered from 0, and the noise `eps` $(N,D)$. Return the points $(N,D)$.
+# The sampler's second act. Somebody has drawn the components `c` $(N,)$, numbered from 0, and the noise `eps` $(N,D)$. Stretch it by the Cholesky factors, and return the points $(N,D)$.
 
 # %%
 def from_noise(c, eps, means, covariances):
@@ -1162,7 +1142,7 @@ check("1.5", second_given_first)
 # - A mixture averages densities. Read as a story with a latent component $c$, it can be drawn from; read backwards by Bayes' rule, it gives each point its responsibilities.
 # - Densities vanish in the computer, their logarithms do not. The logsumexp adds densities without leaving the logarithms.
 # - The spread of a mixture is the spread within plus the spread between.
-# - Full covariances cost $KD^2$ numbers and $KD^2$ multiplications a point, diagonal ones $KD$.
+# - Full covariances cost about $KD^2/2$ numbers, and as many multiplications a point; diagonal ones $KD$ and $2KD$.
 # - The likelihood has $K!$ copies of every hill, and no maximum: a component may collapse onto a point. A floor or a prior bounds it.
 #
 # **May now be imported:** `log_prob_full` and `log_prob_diag` from `gmvae_lib.gaussian`, and `GaussianMixture` from `gmvae_lib.mixture` with given parameters: its `set_parameters`, `score_samples`, `predict_proba`, `predict` and `sample`.

@@ -410,6 +410,13 @@ def test_eq_1_26_scatter_is_where_log_det_plus_trace_is_smallest():
         values = torch.linalg.eigvalsh(factor.T @ torch.linalg.inv(rival) @ factor)
         assert f(rival) - f(S) == pytest.approx(float((values - 1 - values.log()).sum()), abs=1e-9)
         assert f(rival) >= f(S)
+    x = rand(30, D) @ rand(D, D)  # hence no mean and covariance fit points better than their own
+    best = MultivariateNormal(x.mean(0), x.T.cov(correction=0)).log_prob(x).sum()
+    for scale in (1e-3, 0.1, 1.0):
+        for _ in range(50):
+            change = torch.eye(D) + scale * rand(D, D)
+            rival = change @ x.T.cov(correction=0) @ change.T
+            assert MultivariateNormal(x.mean(0) + scale * rand(D), rival).log_prob(x).sum() < best
 
 
 def penalized(x, mean, cov, psi, nu):

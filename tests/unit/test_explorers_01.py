@@ -102,6 +102,9 @@ def test_shrinking_onto_a_point_beats_every_honest_mixture_unless_a_prior_counts
     panel.prior.value = True
     assert panel.log_likelihood() < seen[0]
     assert "The prior makes it pay" in caption(panel)
+    assert "components known" not in caption(panel) and not panel._dashed.get_visible()  # another quantity
+    panel.prior.value = False
+    assert "components known" in caption(panel) and panel._dashed.get_visible()
 
 
 def test_known_components_are_those_of_the_labels(panel):

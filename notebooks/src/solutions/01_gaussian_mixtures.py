@@ -52,7 +52,7 @@ print(mean, covariance)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 1.3 (★★, 10 minutes)
 #
-# Each point needs the factor of its own component: `factors[c]` has the shape $(N,D,D)$. A batched product needs columns, so the noise becomes $(N,D,1)$ for a moment.
+# Each point needs the factor of its own component: `factors[c]` has the shape $(N,D,D)$. A batched product needs columns, so the noise becomes $(N,D,1)$ for a moment. (Any other root of $\Sigma$ draws from the same density, but makes other points of the same noise.)
 
 # %%
 def from_noise(c, eps, means, covariances):
