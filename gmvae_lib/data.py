@@ -147,12 +147,17 @@ def check_array(x, n_features=None, name="x"):
         x = x.to(torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32)
     if n_features is not None and x.shape[1] != n_features:
         raise ValueError(f"{name} has {x.shape[1]} features: expected {n_features}, as in fit.")
-    if not torch.isfinite(x.sum()):  # one pass in the common case; the rows are looked for only if it fails
-        bad = (~x.isfinite().all(1)).nonzero().ravel().tolist()
+    if not all(torch.isfinite(part.sum()) for part in blocks(x)):  # the rows are looked for only if this fails
+        bad = torch.cat([~part.isfinite().all(1) for part in blocks(x)]).nonzero().ravel().tolist()
         if bad:
             raise ValueError(f"{name} has NaN or infinite values in {len(bad)} row(s), the first are {bad[:5]}: drop "
                              "these rows, or fill the gaps in.")
     return x
+
+
+def blocks(x):
+    """x (N, D) in blocks of rows of about 32 MiB: one reading of a file, where a sum over all rows makes one a column."""
+    return x.split(max(1, 2**25 // (x.element_size() * x.shape[1])))
 
 
 def check_weights(weights, n):

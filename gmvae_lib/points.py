@@ -9,7 +9,7 @@ import math
 import torch
 import torch.distributed as dist
 
-from gmvae_lib.data import check_columns, pick_device, pick_dtype
+from gmvae_lib.data import blocks, check_columns, pick_device, pick_dtype
 
 CHUNK_BYTES = 2**23  # one chunk's numbers: small enough for the cache, large enough to share among cores (measured)
 DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
@@ -52,8 +52,9 @@ class Points:
         """Reads the data once, for their number, their mean and their scale."""
         n, total, low, high = 0, 0.0, math.inf, -math.inf
         for batch in self.batches():
-            n, total = n + len(batch), total + batch.sum(0, dtype=torch.float64)
-            low, high = batch.amin(0).clamp(max=low), batch.amax(0).clamp(min=high)
+            for part in blocks(batch):
+                n, total = n + len(part), total + part.sum(0, dtype=torch.float64)
+                low, high = part.amin(0).clamp(max=low), part.amax(0).clamp(min=high)
         if n == 0:
             raise ValueError("There are no batches: give at least one array (n, D).")
         self._count(n)

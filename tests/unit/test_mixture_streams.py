@@ -91,7 +91,7 @@ def test_a_memory_mapped_file_is_never_copied_into_memory(which, tmp_path):
     del x
     result = subprocess.run([sys.executable, "-c", SWEEP, tmp_path / "x.npy", which], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert float(result.stdout) < 32  # MiB, most of it the permutation that picks the seeds
+    assert float(result.stdout) < 45  # MiB, most of it the permutation that picks the seeds
 
 
 # Online EM
