@@ -103,7 +103,7 @@ figures.course_map()
 #
 # | chapter | the question | minutes |
 # |---|---|---|
-# | [01 Gaussian mixtures](01_gaussian_mixtures.ipynb) | How can a density have several centers? | 80 |
+# | [01 Gaussian mixtures](01_gaussian_mixtures.ipynb) | How can a density have several centers? | 75 |
 # | [02 Expectation–maximization](02_expectation_maximization.ipynb) | How do you fit what you cannot see? | 90 |
 # | [03 Choosing K](03_choosing_k.ipynb) | How many clusters are there? | 90 |
 # | [05 The variational autoencoder](05_variational_autoencoder.ipynb) | How does a network learn to encode? | 90 |
