@@ -4,6 +4,7 @@ Labels serve for scoring only: nothing here chooses or trains a model.
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -83,6 +84,34 @@ def log_likelihood(model, x, n_samples=100, beta=None, seed=0, chunk=50_000):
         log_weight = joint + model.prior.log_prob(flat).reshape(size[:2]) - log_prob_diag(z, mean, log_var)
         parts.append(torch.logsumexp(log_weight, 0))
     return torch.logsumexp(torch.stack(parts), 0) - math.log(n_samples)
+
+
+class RateDistortion(NamedTuple):
+    """Where a model stands at each beta (B,): distortions and rates (B,), in nats per point, and numbers of active
+    units (B,)."""
+
+    beta: torch.Tensor
+    distortion: torch.Tensor
+    rate: torch.Tensor
+    active: torch.Tensor
+
+    @property
+    def objective(self):
+        """distortion + beta * rate, (B,)."""
+        return self.distortion + self.beta * self.rate
+
+
+def rate_distortion(model, x, betas, n_samples=16, method="collapsed", seed=0):
+    """The curve of a network gated by beta, on x (N, D): a `RateDistortion` for `betas` (B,).
+
+    Raises ValueError for a network without gates, which has but one point: `mean_elbo` gives it.
+    """
+    if not model.gated:
+        raise ValueError("This network is not gated by beta, and has one point only: see mean_elbo.")
+    betas = torch.as_tensor(betas, dtype=torch.get_default_dtype())
+    points = [mean_elbo(model, x, n_samples, beta, method, seed) for beta in betas.tolist()]
+    active = [int(active_units(model, x, beta).sum()) for beta in betas.tolist()]
+    return RateDistortion(betas, *torch.tensor(points).T, torch.tensor(active))
 
 
 @torch.no_grad()

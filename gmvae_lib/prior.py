@@ -23,6 +23,16 @@ from gmvae_lib.gaussian import (
 RATES = ("collapsed", "exact", "joint")
 
 
+def with_free_bits(rates, floor):
+    """Rates (N, G) of G groups of dimensions, summed: (N,), where groups whose mean is below `floor` count as `floor`.
+
+    The mean over points is sum_g max(floor, mean rate of g), so that no gradient presses on what is below. Source:
+    Kingma et al. (2016), section 5.
+    """
+    below = rates.detach().mean(0) < floor
+    return torch.where(below, floor, rates).sum(1)
+
+
 class StandardNormal(nn.Module):
     """p(z) = N(0, I)."""
 
@@ -42,8 +52,13 @@ class StandardNormal(nn.Module):
             raise ValueError(f"component is {component}: a standard normal has only number 0.")
         return sample_diag(self._zeros.expand(n, -1), self._zeros, generator)
 
-    def rate(self, mean, log_var, **_):
-        """KL(q ‖ p) in closed form, (N,). Eq. (5.11). It needs none of the mixture's options, and ignores them."""
+    def rate(self, mean, log_var, free_bits=0.0, **_):
+        """KL(q ‖ p) in closed form, (N,). Eq. (5.11). It needs none of the mixture's other options, and ignores them.
+
+        free_bits: see `with_free_bits`; each dimension has its own.
+        """
+        if free_bits:
+            return with_free_bits(kl_standard(mean.unsqueeze(2), log_var.unsqueeze(2)), free_bits)
         return kl_standard(mean, log_var)
 
     def responsibilities(self, mean, log_var):
@@ -136,7 +151,7 @@ class MixturePrior(nn.Module):
         """gamma (N, K), proportional to pi_k exp(-KL_k): the optimal q(c | x). Eq. (8.15)."""
         return (self.logits.log_softmax(0) - self.component_kl(mean, log_var)).softmax(1)
 
-    def rate(self, mean, log_var, method="collapsed", resp=None, n_samples=1, generator=None):
+    def rate(self, mean, log_var, method="collapsed", resp=None, n_samples=1, generator=None, free_bits=0.0):
         """KL(q ‖ p), or an upper bound of it, (N,).
 
         Arguments:
@@ -145,7 +160,10 @@ class MixturePrior(nn.Module):
                 "collapsed": -log sum_k pi_k exp(-KL_k), closed form, Eq. (8.16);
                 "joint": sum_k gamma_k KL_k + KL(gamma ‖ pi), for responsibilities `resp` (N, K), by default the
                 optimal ones, for which it equals the collapsed rate. Eq. (8.13).
+            free_bits: see `with_free_bits`; there is one group.
         """
+        if free_bits:
+            return with_free_bits(self.rate(mean, log_var, method, resp, n_samples, generator).unsqueeze(1), free_bits)
         if method == "exact":
             draws = (sample_diag(mean, log_var, generator) for _ in range(n_samples))
             return -entropy_diag(log_var) - torch.stack([self.log_prob(z) for z in draws]).mean(0)

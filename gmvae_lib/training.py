@@ -27,7 +27,7 @@ from gmvae_lib.checkpoint import (
 )
 from gmvae_lib.data import Dataset, pick_device
 
-__all__ = ["History", "fit", "load_checkpoint", "log_uniform", "save_checkpoint", "warm_up"]
+__all__ = ["History", "cyclic", "decay", "fit", "load_checkpoint", "log_uniform", "save_checkpoint", "warm_up"]
 
 SAVE_EVERY = 10  # seconds between two checkpoints, at least
 
@@ -35,6 +35,16 @@ SAVE_EVERY = 10  # seconds between two checkpoints, at least
 def warm_up(beta=1.0, share=0.2):
     """A schedule that raises beta linearly from 0 during the first `share` of the training."""
     return lambda progress: beta * min(1.0, progress / share)
+
+
+def cyclic(beta=1.0, cycles=4, share=0.5):
+    """A schedule of several warm-ups: each cycle raises beta from 0 during its first `share`. Fu et al. (2019)."""
+    return lambda progress: beta * min(1.0, (progress * cycles) % 1.0 / share) if progress < 1 else beta
+
+
+def decay(lr=2e-3, share=0.3):
+    """A schedule for `lr`: constant, then falling linearly to nothing during the last `share` of the training."""
+    return lambda progress: lr * min(1.0, (1 - progress) / share)
 
 
 def log_uniform(low=0.01, high=100.0, seed=0):
@@ -46,17 +56,21 @@ def log_uniform(low=0.01, high=100.0, seed=0):
 
 
 def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="collapsed", prior_update="gradient",
-        transform=None, validation=None, patience=None, checkpoint=None, resume=False, on_epoch=None, seed=0,
-        device=None, precision="float32", progress=None):
+        free_bits=0.0, transform=None, validation=None, patience=None, checkpoint=None, resume=False, on_epoch=None,
+        seed=0, device=None, precision="float32", progress=None):
     """Trains `model` in place and returns its `History`.
 
     Arguments:
         model: a `VAE`.
         data: a `Dataset`, or points x (N, D). Labels are never looked at.
-        beta: the rate's weight, or a schedule: a function from progress in [0, 1] to beta, such as `warm_up()`.
+        beta: the rate's weight, or a schedule: a function from progress in [0, 1] to beta, such as `warm_up()`. For a
+            gated network also a pair (low, high): each point of a batch then has a beta of its own, log-uniform.
+        lr: Adam's step, or a schedule, such as `decay()`.
         method: how a `MixturePrior` measures the rate: "collapsed", "exact" or "joint".
         prior_update: "gradient" learns the prior with the networks; "em" sets it by its M-step after each epoch;
             "fixed" leaves it alone.
+        free_bits: nats of rate that each latent dimension (with a mixture prior, all of them together) has for
+            nothing; the history's rate never falls below them. Kingma et al. (2016).
         transform: a function (x, generator) -> x applied to each batch, for augmentation.
         validation: held-out points; with `patience`, training stops after that many epochs without improvement, and
             the best model is kept.
@@ -69,17 +83,18 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
     Raises ValueError for unusable data or settings, and FloatingPointError if the loss is no longer finite, with the
     model as it was before that epoch. Interrupting (Ctrl-C, or Jupyter's stop button) ends the training and keeps
     the model as it was after the last whole epoch. A network gated by beta is trained with
-    (distortion + beta * rate) / (1 + beta), validated at beta = 1.
+    (distortion + beta * rate) / (1 + beta) where one beta serves a whole batch, and without that divisor where each
+    point has its own; it is validated at beta = 1.
     """
-    _check_settings(model, epochs, batch_size, prior_update, precision, validation, patience, checkpoint)
+    _check_settings(model, epochs, beta, batch_size, prior_update, precision, validation, patience, checkpoint)
     device = pick_device(device)
     model.to(device)
     x = model.check(_points(data))
     held_out = None if validation is None else model.check(_points(validation))
-    schedule = beta if callable(beta) else lambda progress: beta
+    schedule, step = (value if callable(value) else lambda progress, value=value: value for value in (beta, lr))
     apart = [] if prior_update == "gradient" else [p for p in model.prior.parameters() if p.requires_grad]
     trained = [p for p in model.parameters() if p.requires_grad and all(p is not q for q in apart)]
-    optimizer = torch.optim.Adam(trained, lr=lr, fused=device.type in ("cpu", "cuda"))
+    optimizer = torch.optim.Adam(trained, lr=step(0.0), fused=device.type in ("cpu", "cuda"))
     generator = torch.Generator(device).manual_seed(seed)
     state, history, best = (model, optimizer, generator), History(), None
     if resume and checkpoint is not None and Path(checkpoint).exists():
@@ -107,13 +122,13 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
             parameter.requires_grad_(False)
         for epoch in bar:
             began = time.perf_counter()
-            distortion, rate, weight = _epoch(*state, x, lambda share, e=epoch: schedule((e + share) / epochs),
-                                              batch_size, method, transform, precision)
+            settings = ((lambda share, e=epoch, f=f: f((e + share) / epochs)) for f in (schedule, step))
+            distortion, rate, weight = _epoch(*state, x, *settings, batch_size, method, free_bits, transform, precision)
             if not (math.isfinite(distortion + rate) and _finite(trained)):  # the last step may have been the fatal one
                 restore(good, *state)
                 raise FloatingPointError(
                     f"The loss was no longer finite in epoch {epoch + 1} (distortion {distortion}, rate {rate}). The "
-                    f"model is as it was before it: lower lr (now {lr:g}).")
+                    f"model is as it was before it: lower lr (now {step(epoch / epochs):g}).")
             if prior_update == "em":
                 with torch.no_grad():  # on what the encoder was trained on: its latents of anything else may drift away
                     seen = x if transform is None else transform(x, generator)
@@ -150,29 +165,43 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
     return history
 
 
-def _epoch(model, optimizer, generator, x, weight_at, batch_size, method, transform, precision):
-    """One pass over x (N, D): the means of distortion and rate, in nats per point, and the last beta.
+def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, free_bits, transform, precision):
+    """One pass over x (N, D): the means of distortion and rate, in nats per point, and the last beta (of a pair, its
+    geometric mean).
 
-    weight_at: a function from the share of the epoch that is done, in [0, 1), to beta.
+    beta_at, lr_at: functions from the share of the epoch that is done, in [0, 1), to beta and to Adam's step.
     """
     steps = torch.randperm(len(x), generator=generator, device=x.device).split(batch_size)
     sums = torch.zeros(2, device=x.device)
     for i, index in enumerate(steps):
-        beta = weight_at(i / len(steps))
+        given = beta_at(i / len(steps))
+        each = isinstance(given, tuple)
+        beta = _spread(*given, len(index), generator) if each else given
+        optimizer.param_groups[0]["lr"] = lr_at(i / len(steps))
         batch = x[index] if transform is None else transform(x[index], generator)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-            elbo = model.elbo(batch, beta, method=method, generator=generator, validate=False)
+            elbo = model.elbo(batch, beta, method=method, generator=generator, validate=False,
+                               free_bits=free_bits)
         optimizer.zero_grad(set_to_none=True)
         loss = -elbo.value.mean()
-        (loss / (1 + beta) if model.gated else loss).backward()
+        (loss / (1 + beta) if model.gated and not each else loss).backward()
         optimizer.step()
         sums += torch.stack([elbo.distortion.detach().sum(), elbo.rate.detach().sum()])
-    return *(sums / len(x)).tolist(), float(beta)
+    return *(sums / len(x)).tolist(), math.sqrt(math.prod(given)) if each else float(beta)
 
 
-def _check_settings(model, epochs, batch_size, prior_update, precision, validation, patience, checkpoint):
+def _spread(low, high, n, generator):
+    """n values of beta (n, 1), log-uniform in [low, high]: one from each of n equal parts, in random order."""
+    device = generator.device
+    part = torch.randperm(n, generator=generator, device=device) + torch.rand(n, generator=generator, device=device)
+    return (math.log(low) + part / n * math.log(high / low)).exp().unsqueeze(1)
+
+
+def _check_settings(model, epochs, beta, batch_size, prior_update, precision, validation, patience, checkpoint):
     if prior_update not in ("gradient", "em", "fixed"):
         raise ValueError(f"prior_update is {prior_update!r}: choose 'gradient', 'em' or 'fixed'.")
+    if isinstance(beta, tuple) and not (model.gated and len(beta) == 2 and 0 < beta[0] < beta[1]):
+        raise ValueError(f"beta is {beta}: a pair must be 0 < low < high, and needs a network gated by beta.")
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision is {precision!r}: choose 'float32' or 'bfloat16'.")
     if patience is not None and validation is None:

@@ -70,13 +70,15 @@ class VAE(nn.Module):
         """The mean of p(x | z), (N, D), in pixel units."""
         return self.likelihood.mean(self.decoder(z, *_optional(beta)))
 
-    def elbo(self, x, beta=1.0, method="collapsed", generator=None, validate=True):
+    def elbo(self, x, beta=1.0, method="collapsed", generator=None, validate=True, free_bits=0.0):
         """The ELBO of each point of x (N, D), with one reparameterized draw of z.
 
         Arguments:
             beta: the rate's weight; a tensor (N, 1) gives each point its own.
             method: how a `MixturePrior` measures the rate: "collapsed", "exact" or "joint".
             validate: whether to check x first; training does so once.
+            free_bits: a floor, in nats, under the rate's batch mean in each latent dimension (of the whole, with a
+                mixture prior): for training only, since the rate is then no KL divergence.
         Returns an `Elbo`. Raises ValueError as `check` does.
         """
         x = self.check(x) if validate else x
@@ -85,7 +87,7 @@ class VAE(nn.Module):
         params = self.decoder(sample_diag(mean, log_var, generator), *gate).to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):  # networks bear half precision; sums of squares do not
             distortion = -self.likelihood.log_prob(x, params)
-            rate = self.prior.rate(mean, log_var, method=method, generator=generator)
+            rate = self.prior.rate(mean, log_var, method=method, generator=generator, free_bits=free_bits)
         return Elbo(distortion, rate, beta.squeeze(1) if isinstance(beta, torch.Tensor) and beta.ndim == 2 else beta)
 
     @property

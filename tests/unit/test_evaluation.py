@@ -128,3 +128,16 @@ def test_a_gated_model_is_measured_at_a_beta():
     assert evaluation.log_likelihood(model, x, 5, beta=1.0).isfinite().all()
     assert evaluation.active_units(model, x, beta=1.0).shape == (3,)
     assert evaluation.mean_elbo(model, x, 2, beta=0.5) != evaluation.mean_elbo(model, x, 2, beta=5.0)
+
+
+def test_the_curve_of_a_gated_network_is_its_points():
+    torch.manual_seed(0)
+    model, x = VAE.build(64, 3, (8,), gated=True), load("digits").x[:50]
+    curve = evaluation.rate_distortion(model, x, [0.1, 10.0], n_samples=3)
+    for i, beta in enumerate((0.1, 10.0)):
+        distortion, rate = evaluation.mean_elbo(model, x, 3, beta)
+        assert (float(curve.distortion[i]), float(curve.rate[i])) == pytest.approx((distortion, rate))
+        assert float(curve.objective[i]) == pytest.approx(distortion + beta * rate)
+        assert curve.active[i] == evaluation.active_units(model, x, beta).sum()
+    with pytest.raises(ValueError, match="one point only"):
+        evaluation.rate_distortion(VAE.build(64, 3, (8,)), x, [1.0])

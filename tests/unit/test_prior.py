@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Categorical, Independent, MixtureSameFamily, MultivariateNormal, Normal, kl_divergence
 
+from gmvae_lib.gaussian import kl_standard
 from gmvae_lib.mixture import GaussianMixture
 from gmvae_lib.prior import MixturePrior, StandardNormal
 
@@ -265,3 +266,15 @@ def test_runs_on_every_device(kind, device):
     mean, log_var = torch.randn(9, 2, device=device), torch.zeros(9, 2, device=device)
     p.update(mean, log_var)
     assert p.rate(mean, log_var).device.type == p.sample(3).device.type == device
+
+
+def test_free_bits_floor_each_dimension_s_mean_rate():
+    mean, log_var = torch.tensor([[2.0, 0.1], [0.0, 0.0]]), torch.tensor([[-1.0, 0.0], [0.0, -0.1]])
+    each = kl_standard(mean.unsqueeze(2), log_var.unsqueeze(2)).mean(0)
+    assert each[0] > 0.3 > each[1]
+    rate = StandardNormal(2).rate(mean, log_var, free_bits=0.3)
+    assert rate.shape == (2,) and torch.isclose(rate.mean(), each[0] + 0.3)
+    mixture = MixturePrior(3, 2)
+    plain = mixture.rate(mean, log_var)
+    assert mixture.rate(mean, log_var, free_bits=0.01).equal(plain)
+    assert mixture.rate(mean, log_var, free_bits=1e3).tolist() == [1e3, 1e3]

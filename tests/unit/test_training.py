@@ -14,7 +14,16 @@ from gmvae_lib import checkpoint, training
 from gmvae_lib.data import Dataset, load, random_affine
 from gmvae_lib.likelihood import Gaussian
 from gmvae_lib.prior import MixturePrior
-from gmvae_lib.training import History, fit, load_checkpoint, log_uniform, save_checkpoint, warm_up
+from gmvae_lib.training import (
+    History,
+    cyclic,
+    decay,
+    fit,
+    load_checkpoint,
+    log_uniform,
+    save_checkpoint,
+    warm_up,
+)
 from gmvae_lib.vae import VAE
 
 X = load("digits").x[:300]
@@ -414,3 +423,74 @@ def test_unusable_settings_are_refused_before_anything_happens(settings, message
     with pytest.raises(ValueError, match=message):
         fit(model, settings.pop("data", X), **settings)
     assert same(model, before) and all(p.requires_grad for p in model.parameters())
+
+
+# Schedules, a beta for each point, free bits
+
+
+def test_cyclic_warms_up_again_and_again():
+    schedule = cyclic(2.0, cycles=4, share=0.5)
+    assert [schedule(p) for p in (0.0, 0.0625, 0.125, 0.2, 0.25, 0.3125, 1.0)] == pytest.approx([0, 1, 2, 2, 0, 1, 2])
+
+
+def test_decay_holds_then_falls_to_nothing():
+    schedule = decay(4e-3, share=0.5)
+    assert [schedule(p) for p in (0.0, 0.5, 0.75, 1.0)] == pytest.approx([4e-3, 4e-3, 2e-3, 0])
+
+
+def test_the_step_follows_its_schedule():
+    """A step of zero moves nothing; a constant schedule is the constant."""
+    models = [small() for _ in range(3)]
+    for model, lr in zip(models, (lambda progress: 0.0, lambda progress: 2e-3, 2e-3), strict=True):
+        fit(model, X, epochs=2, lr=lr, device="cpu")
+    assert same(models[0], small()) and same(models[1], models[2]) and not same(models[0], models[1])
+
+
+def test_each_point_has_a_beta_of_its_own(monkeypatch):
+    seen, model = [], small(gated=True)
+    elbo = model.elbo
+    monkeypatch.setattr(model, "elbo", lambda x, beta, **rest: seen.append(beta) or elbo(x, beta, **rest))
+    history = fit(model, X, epochs=2, beta=(0.01, 100.0), device="cpu")
+    assert [tuple(beta.shape) for beta in seen] == [(128, 1), (128, 1), (44, 1)] * 2
+    share = (seen[0].log10().ravel().sort().values + 2) / 4  # one in each of 128 equal parts of the range
+    assert (share * 128).floor().tolist() == list(range(128))
+    assert history.beta == pytest.approx([1.0, 1.0])
+
+
+def test_the_loss_of_points_with_their_own_betas_is_the_plain_mean():
+    ours, plain = small(gated=True), small(gated=True)
+    fit(ours, X, epochs=1, beta=(0.1, 10.0), batch_size=300, seed=3, device="cpu")
+    generator = torch.Generator().manual_seed(3)
+    x = X[torch.randperm(300, generator=generator)]
+    share = (torch.randperm(300, generator=generator) + torch.rand(300, generator=generator)) / 300
+    beta = (0.1 * 100**share).unsqueeze(1)
+    elbo = plain.elbo(x, beta, generator=generator)
+    optimizer = torch.optim.Adam(plain.parameters(), lr=1e-3)
+    (elbo.distortion + beta.squeeze(1) * elbo.rate).mean().backward()
+    optimizer.step()
+    for a, b in zip(ours.parameters(), plain.parameters(), strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+@pytest.mark.parametrize(("beta", "gated"), [((0.1, 10.0), False), ((10.0, 0.1), True), ((0.0, 1.0), True)])
+def test_a_pair_that_cannot_be_is_refused(beta, gated):
+    with pytest.raises(ValueError, match="a pair must be 0 < low < high"):
+        fit(small(gated=gated), X, epochs=1, beta=beta)
+
+
+def test_training_on_a_pair_resumes_to_the_same_model(tmp_path):
+    whole, broken = small(gated=True), small(gated=True)
+    settings = {"epochs": 4, "beta": (0.1, 10.0), "lr": decay(), "device": "cpu"}
+    fit(whole, X, **settings)
+    path = tmp_path / "checkpoint.safetensors"
+    fit(broken, X, on_epoch=lambda epoch, history: epoch == 1, checkpoint=path, **settings)
+    fit(broken, X, checkpoint=path, resume=True, **settings)
+    assert same(whole, broken)
+
+
+def test_free_bits_leave_what_is_below_alone():
+    """With a floor above everything the rate has no gradient: the same as beta 0."""
+    floored, free = small(), small()
+    fit(floored, X, epochs=2, free_bits=1e3, device="cpu")
+    fit(free, X, epochs=2, beta=0.0, device="cpu")
+    assert same(floored, free)
