@@ -156,7 +156,7 @@ def check_array(x, n_features=None, name="x"):
 
 
 def blocks(x):
-    """x (N, D) in blocks of rows of about 32 MiB: so a file is read once, where a sum over all rows reads it D times."""
+    """x (N, D) in blocks of rows of 32 MiB: so a file is read once, where a sum over all rows reads it D times."""
     return x.split(max(1, 2**25 // (x.element_size() * x.shape[1])))
 
 
