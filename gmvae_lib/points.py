@@ -99,6 +99,7 @@ class Points:
     def rows(self, order):
         """The points of these numbers (n,), (n, D) in the frame, and their weights (n,): the same in every process."""
         found = torch.zeros(len(order), self.dim + 1, dtype=torch.float64, device=self.device)
+        order, place = order.sort()  # a file is read from its beginning to its end
         first = self.first
         for batch in self.batches():
             here = (order >= first) & (order < first + len(batch))
@@ -110,7 +111,7 @@ class Points:
             else:
                 found[here, -1] = self.weights[inside].to(self.device, torch.float64)
             first += len(batch)
-        found, = self.total(found)
+        found, = self.total(found[place.argsort().to(self.device)])
         return found[:, :-1], found[:, -1]
 
     def total(self, *tensors):
