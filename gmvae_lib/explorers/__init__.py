@@ -8,11 +8,12 @@ from gmvae_lib.explorers.chapter_00 import GMVAEExplorer
 from gmvae_lib.explorers.chapter_01 import MixtureExplorer
 from gmvae_lib.explorers.chapter_02 import EMExplorer
 from gmvae_lib.explorers.chapter_03 import KExplorer
+from gmvae_lib.explorers.chapter_04 import DivergenceExplorer
 from gmvae_lib.explorers.chapter_05 import LatentExplorer, quick_vae
 from gmvae_lib.explorers.chapter_08 import RateExplorer, quick_gmvae
 from gmvae_lib.explorers.panel import Panel, with_box
 
 __all__ = [
-    "Panel", "with_box", "GMVAEExplorer", "MixtureExplorer", "EMExplorer", "KExplorer", "quick_vae", "LatentExplorer",
-    "quick_gmvae", "RateExplorer",
+    "Panel", "with_box", "GMVAEExplorer", "MixtureExplorer", "EMExplorer", "KExplorer", "DivergenceExplorer",
+    "quick_vae", "LatentExplorer", "quick_gmvae", "RateExplorer",
 ]

@@ -19,11 +19,13 @@ from gmvae_lib.figures.mixtures import (
 )
 from gmvae_lib.figures.picture import COLORS, LINES, MARKERS, STYLE, Blitted, Picture, array, style, subplots
 from gmvae_lib.figures.plots import counts, curve_panels, curves, heatmaps, images, scatter, strip, table
+from gmvae_lib.figures.variational import gaussian_outlines, joint_slices, stacked_panels
 
 __all__ = [
     "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "style", "subplots", "array", "ellipse",
     "full_covariances", "blend", "draw_soft_points", "draw_outlines", "mixture_panels", "shares", "em_stages",
     "density_panels", "cloud_panels", "hills", "jensen", "curves", "curve_panels", "images", "scatter", "strip",
     "heatmaps", "counts", "table", "fit_panels", "count_panels",
+    "joint_slices", "gaussian_outlines", "stacked_panels",
     "latent_plane", "discriminant_plane", "clusters", "PARTS", "READY", "course_map",
 ]
