@@ -11,13 +11,15 @@ from torch import nn
 class MLP(nn.Module):
     """Linear layers with ReLU between: `sizes` = (in, hidden, ..., out). The output has no nonlinearity.
 
-    With `gated`, `forward` needs a beta: a number, or a tensor (N, 1), one for each row.
+    With `gated`, `forward` needs a beta: a number, or a tensor (N, 1), one for each row. `gated` may be a number: the
+    spread of the gates' first slopes (True: 0.1).
     """
 
     def __init__(self, sizes, gated=False):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        self.gates = nn.ModuleList(Gate(size) for size in sizes[1:-1]) if gated else None
+        spread = 0.1 if gated is True else gated
+        self.gates = nn.ModuleList(Gate(size, spread) for size in sizes[1:-1]) if gated else None
 
     def forward(self, x, beta=None):
         """(N, in) to (N, out)."""
@@ -31,11 +33,14 @@ class MLP(nn.Module):
 
 
 class Gate(nn.Module):
-    """sigmoid(a log beta + b), one number in (0, 1) for each hidden unit: (N, size) or (1, size)."""
+    """sigmoid(a log beta + b), one number in (0, 1) for each hidden unit: (N, size) or (1, size). Eq. (6.13).
 
-    def __init__(self, size):
+    The first slopes a are normal with standard deviation `spread`.
+    """
+
+    def __init__(self, size, spread=0.1):
         super().__init__()
-        self.slope = nn.Parameter(0.1 * torch.randn(size))
+        self.slope = nn.Parameter(spread * torch.randn(size))
         self.offset = nn.Parameter(torch.full((size,), 2.0))
 
     def forward(self, beta):

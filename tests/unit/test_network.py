@@ -52,3 +52,10 @@ def test_a_gate_survives_beta_zero():
     gate = Gate(5)
     gate(0.0).sum().backward()
     assert gate.slope.grad.isfinite().all() and gate(0.0).isfinite().all()
+
+
+def test_gated_may_be_the_spread_of_the_slopes():
+    torch.manual_seed(0)
+    for gated, spread in ((True, 0.1), (2.0, 2.0)):
+        gate, = MLP((4, 2000, 3), gated=gated).gates
+        assert gate.slope.std().item() == pytest.approx(spread, rel=0.1)
