@@ -30,7 +30,7 @@ def _count(n_components, dim, family, weights=-1, means=None, full=None):
 
 
 def _count_cases():
-    return [(k, d, family) for family in ("diag", "spherical", "tied", "full") for k, d in ((3, 4), (5, 2), (1, 3))]
+    return [(k, d, family) for family in ("spherical", "diag", "tied", "full") for k, d in ((3, 4), (5, 2), (1, 3))]
 
 
 def _log_joint_cases():
@@ -146,6 +146,7 @@ EXERCISES = {
                 lambda k, d, family: _count(k, d, family) - (k - 1 if family == "spherical" else 0),
             "you left out the weights.": lambda k, d, family: _count(k, d, family, weights=-k),
             "you left out the means.": lambda *given: _count(*given, means=0),
+            "you left out the covariances.": lambda k, d, family: k - 1 + k * d,
             "you counted D x D numbers for a covariance: it is symmetric, so D (D + 1) / 2 are free.":
                 lambda k, d, family: _count(k, d, family, full=d * d),
             "you counted D (D - 1) / 2 numbers for a covariance: that leaves the diagonal out.":
@@ -162,6 +163,8 @@ EXERCISES = {
         solution=_completed,
         mistakes={
             "0 log 0 became NaN: use torch.xlogy, whose limit is 0.": _completed_without_limit,
+            "this is -ICL / 2, a score of which more is better: ICL is -2 times that.":
+                lambda joint, p: _completed(joint, p) / -2,
             "this is BIC: add twice the entropy of the responsibilities.":
                 lambda joint, p: _completed(joint, p, times=0),
             "you added the entropy once: ICL is BIC plus twice the entropy, since all is multiplied by -2.":

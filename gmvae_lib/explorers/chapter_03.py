@@ -29,7 +29,7 @@ class Fit:
 
 
 class KExplorer(Panel):
-    """Mixtures of 1 to 12 components on toys and on the digits' principal plane, with the scores that could choose K.
+    """Mixtures of 1 to 10 components on toys and on the digits' principal plane, with the scores that could choose K.
 
     All fits are computed when the panel is made, so that every control only draws.
     Arguments:
@@ -39,7 +39,7 @@ class KExplorer(Panel):
     """
 
     FAMILIES = ("full", "diag", "spherical", "tied")
-    MOST = 12  # components
+    MOST = 10  # components
     POINTS, NEW = 300, 1000  # of the toys
 
     def __init__(self, own=None, toys=("cigars", "moons"), n_components=3, covariance_type="full"):
@@ -73,7 +73,7 @@ class KExplorer(Panel):
     def _fit(x, new, n_components, family):
         floor = 1e-3 * float(x.var(0).mean())
         with warnings.catch_warnings(action="ignore"):  # too many components are asked for on purpose
-            model = GaussianMixture(n_components, family, n_init=3, tol=5e-4, reg_covar=floor).fit(x)
+            model = GaussianMixture(n_components, family, n_init=2, tol=1e-3, reg_covar=floor).fit(x)
         scores = (model.score(x), model.score(new), *(-judge(x) / (2 * len(x)) for judge in (
             model.aic, model.bic, model.icl)))
         covariances = full_covariances(model.covariances_, family, n_components, 2)
