@@ -11,6 +11,7 @@ Sources: Dempster, Laird & Rubin (1977); Bishop (2006), chapter 9.
 
 import warnings
 from contextlib import contextmanager
+from functools import cache
 from typing import NamedTuple
 
 import torch
@@ -208,6 +209,7 @@ def _n_quadratic(dim, kind):
     return {"full": len(_products(dim)[0]) if kind == "full" else 0, "diag": dim, "spherical": 1, "tied": 0}[kind]
 
 
+@cache
 def _products(dim):
     """The pairs (i, j) of phi's products x_i x_j: for each block of rows i, all columns j from the block's first."""
     i, j = torch.arange(dim)[:, None], torch.arange(dim)
