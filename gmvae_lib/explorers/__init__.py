@@ -10,6 +10,7 @@ from gmvae_lib.explorers.chapter_02 import EMExplorer
 from gmvae_lib.explorers.chapter_03 import KExplorer
 from gmvae_lib.explorers.chapter_04 import DivergenceExplorer
 from gmvae_lib.explorers.chapter_05 import LatentExplorer, quick_vae
+from gmvae_lib.explorers.chapter_06 import BetaExplorer, LiveTraining
 from gmvae_lib.explorers.chapter_08 import RateExplorer, quick_gmvae
 from gmvae_lib.explorers.panel import Panel, with_box
 

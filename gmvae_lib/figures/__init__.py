@@ -19,6 +19,7 @@ from gmvae_lib.figures.mixtures import (
 )
 from gmvae_lib.figures.picture import COLORS, LINES, MARKERS, STYLE, Blitted, Picture, array, style, subplots
 from gmvae_lib.figures.plots import counts, curve_panels, curves, heatmaps, images, scatter, strip, table
+from gmvae_lib.figures.rates import rate_plane
 from gmvae_lib.figures.variational import gaussian_outlines, joint_slices, stacked_panels
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "density_panels", "cloud_panels", "hills", "jensen", "curves", "curve_panels", "images", "scatter", "strip",
     "heatmaps", "counts", "table", "fit_panels", "count_panels",
     "joint_slices", "gaussian_outlines", "stacked_panels",
+    "rate_plane",
     "latent_plane", "discriminant_plane", "clusters", "PARTS", "READY", "course_map",
 ]
