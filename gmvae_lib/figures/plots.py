@@ -37,13 +37,18 @@ def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size
     return Picture(figure, alt)
 
 
-def curve_panels(x, panels, xlabel, ylabel, alt, size=(8.4, 3.4)):
-    """Lines over x side by side, each with an axis of its own: `panels` maps a title to values."""
+def curve_panels(x, panels, xlabel, ylabel, alt, size=(8.4, 3.4), ylim=(0, None)):
+    """Lines over x side by side, each panel with an axis of its own: `panels` maps a title to values, or to several
+    lines, {label: values}."""
     figure, axes = subplots(1, len(panels), size=size)
     with style():
         for i, (axis, (title, values)) in enumerate(zip(axes, panels.items(), strict=True)):
-            axis.plot(array(x), array(values), color=COLORS[i % 10], linestyle=LINES[i % 4])
-            axis.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=(0, None))
+            several = isinstance(values, dict)
+            for j, (label, line) in enumerate(values.items() if several else [(None, values)], 0 if several else i):
+                axis.plot(array(x), array(line), color=COLORS[j % 10], linestyle=LINES[j % 4], label=label)
+            axis.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=ylim)
+            if several:
+                axis.legend()
     return Picture(figure, alt)
 
 

@@ -14,6 +14,7 @@ CHAPTERS = {
     "01_gaussian_mixtures.ipynb": [2],
     "02_expectation_maximization.ipynb": [0],
     "03_choosing_k.ipynb": [0],
+    "04_when_the_e_step_is_impossible.ipynb": [0],
     "05_variational_autoencoder.ipynb": [0],
     "08_mixture_prior_vae.ipynb": [0],
 }
