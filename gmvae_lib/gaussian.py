@@ -40,12 +40,12 @@ def log_prob_full(x, mean, scale_tril):
 
 
 def entropy_diag(log_var):
-    """Entropy of N(·, diag(exp(log_var))), in nats, summed over the last axis. Eqs. (5.9) and (8.7)."""
+    """Entropy of N(·, diag(exp(log_var))), in nats, summed over the last axis. Eqs. (4.8) and (8.7)."""
     return 0.5 * (1 + LOG_2PI + log_var).sum(-1)
 
 
 def kl_standard(mean, log_var):
-    """KL(N(mean, diag(exp(log_var))) ‖ N(0, I)), in nats, summed over the last axis. Eq. (5.11).
+    """KL(N(mean, diag(exp(log_var))) ‖ N(0, I)), in nats, summed over the last axis. Eqs. (4.10) and (5.11).
 
     Source: Kingma & Welling (2014), appendix B.
     """
@@ -53,13 +53,13 @@ def kl_standard(mean, log_var):
 
 
 def kl_diag(mean, log_var, mean_p, log_var_p):
-    """KL between two diagonal Gaussians, q = (mean, log_var) against p, in nats. Eq. (8.12)."""
+    """KL between two diagonal Gaussians, q = (mean, log_var) against p, in nats. Eqs. (4.10) and (8.12)."""
     distance = (mean - mean_p).square() + log_var.exp()
     return 0.5 * (log_var_p - log_var + distance * (-log_var_p).exp() - 1).sum(-1)
 
 
 def kl_diag_full(mean, log_var, mean_p, scale_tril_p):
-    """KL of N diagonal Gaussians, `mean` and `log_var` (N, D), to N(mean_p, L Lᵀ), in nats: (N,).
+    """KL of N diagonal Gaussians, `mean` and `log_var` (N, D), to N(mean_p, L Lᵀ), in nats: (N,). Eq. (4.9).
 
     mean_p (D,) and L = scale_tril_p (D, D) give one p; (K, D) and (K, D, D) give K of them, and KLs (K, N).
     """
@@ -76,7 +76,7 @@ def floored(log_scale, floor):
 
 
 def sample_diag(mean, log_var, generator=None):
-    """One reparameterized draw mean + sigma * eps for each row: gradients flow to mean and log_var. Eq. (5.7)."""
+    """One reparameterized draw mean + sigma * eps for each row: gradients flow to mean and log_var. Eqs. (4.25), (5.7)."""
     eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
     return mean + (0.5 * log_var).exp() * eps
 

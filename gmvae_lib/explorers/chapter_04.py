@@ -1,7 +1,7 @@
 """The widget of chapter 4: the two divergences of a Gaussian from a target with two humps."""
 
 import math
-from functools import cached_property
+from functools import cached_property, partial
 
 import ipywidgets as widgets
 import numpy as np
@@ -18,7 +18,7 @@ class Target:
     """p(z): a Gaussian hump of weight `share` at -apart and one of weight 1 - share at +apart, both of width `sd`."""
 
     GRID = np.linspace(-16, 16, 3201)
-    NODES = np.linspace(-6.5, 6.5, 79)  # where q is evaluated, in its own standard deviations
+    REACH = 6.5  # standard deviations of q that an average over q takes in
 
     def __init__(self, apart, share, sd):
         self.apart, self.share, self.sd = apart, share, sd
@@ -26,19 +26,19 @@ class Target:
         self.variance = sd**2 + 4 * apart**2 * share * (1 - share)
         log_p = self.log_prob(self.GRID)
         self.entropy = -float((np.exp(log_p) * log_p).sum() * (self.GRID[1] - self.GRID[0]))
-        weights = np.exp(-0.5 * self.NODES**2)
-        self._weights = weights / weights.sum()
 
     def log_prob(self, z):
         left, right = ((z - center) / self.sd for center in (-self.apart, self.apart))
         return np.logaddexp(math.log(self.share) - 0.5 * left**2, math.log(1 - self.share) - 0.5 * right**2) \
             - math.log(self.sd) - LOG_ROOT
 
-    def reverse(self, mean, log_sd):
-        """KL(N(mean, sd²) ‖ p) in nats; the arguments broadcast."""
+    def reverse(self, mean, log_sd, nodes=1301):
+        """KL(N(mean, sd²) ‖ p) in nats, by a sum over `nodes` points; the arguments broadcast."""
         mean, log_sd = np.broadcast_arrays(mean, log_sd)
-        z = mean[..., None] + np.exp(log_sd)[..., None] * self.NODES
-        return -(0.5 + LOG_ROOT + log_sd) - self.log_prob(z) @ self._weights  # -entropy - E_q log p
+        eps = np.linspace(-self.REACH, self.REACH, nodes)
+        weights = np.exp(-0.5 * eps**2)
+        log_p = self.log_prob(mean[..., None] + np.exp(log_sd)[..., None] * eps)
+        return -(0.5 + LOG_ROOT + log_sd) - log_p @ (weights / weights.sum())  # -entropy - E_q log p
 
     def forward(self, mean, log_sd):
         """KL(p ‖ N(mean, sd²)) in nats; the arguments broadcast. From p's moments, as in Eq. (4.21)."""
@@ -153,11 +153,11 @@ class DivergenceExplorer(Panel):
         places = self._target.lowest_reverse, self._target.best_forward()
         means, log_sds = self.MEANS[None, :], self.LOG_SDS[:, None]
         for image, ring, function, (mean, log_sd) in zip(
-                self._images, self._rings, (self._target.reverse, self._target.forward), places, strict=True):
+                self._images, self._rings, (partial(self._target.reverse, nodes=79), self._target.forward), places,
+                strict=True):  # 79 are enough for shades
             image.set_data(np.searchsorted(self.BANDS, function(means, log_sds)))
             ring.set_data([mean], [log_sd / math.log(2)])
-        self._lowest = tuple(float(function(*place)) for function, place in zip(
-            (self._target.reverse, self._target.forward), places, strict=True))
+        self._lowest = float(self._target.reverse(*places[0])), float(self._target.forward(*places[1]))
 
     def _describe(self, now, values):
         words = self._said
