@@ -1,6 +1,6 @@
 """`GaussianMixture`: density estimation and clustering with a mixture of Gaussians, with scikit-learn's interface.
 
-The computation is in `em`; this file checks input, starts EM, repeats it, and answers questions about the result.
+The computation is in `families` and `em`; this file checks input, starts EM, repeats it, and answers questions about it.
 """
 
 import math
@@ -14,7 +14,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from gmvae_lib import em
+from gmvae_lib import em, families
 from gmvae_lib.data import check_array, check_weights, pick_device
 from gmvae_lib.points import Points
 from gmvae_lib.seeding import partition_statistics, seed_means
@@ -120,9 +120,9 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         batch, log_likelihood = em.expectation(points, old, kind, old.means)
         self.n_batches_ += 1
         step = self.n_batches_ ** -FORGETTING
-        memory = em.statistics_of(old, kind, reg_covar)
+        memory = families.statistics_of(old, kind, reg_covar)
         sums = [(1 - step) * a + step / points.weight * b for a, b in zip(memory[:3], batch[:3], strict=True)]
-        updated = em.maximization(em.Statistics(*sums, old.means), kind, reg_covar, old)
+        updated = families.maximization(families.Statistics(*sums, old.means), kind, reg_covar, old)
         return self._keep(points, updated, [*self.log_likelihood_[:-1].tolist(), log_likelihood,
                                             em.mean_log_prob(points, updated, kind)], False)
 
@@ -133,8 +133,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         means = torch.as_tensor(means)
         dim = means.shape[-1] if means.ndim else 0
         given = {"weights": weights, "means": means, "covariances": covariances}
-        parameters = em.Parameters(*self._check_parameters(given, dim))
-        em.factorize(parameters.covariances, self.covariance_type, "check covariances")
+        parameters = families.Parameters(*self._check_parameters(given, dim))
+        families.factorize(parameters.covariances, self.covariance_type, "check covariances")
         self.weights_, self.means_, self.covariances_ = parameters
         self.n_features_in_, self.n_batches_ = dim, 1
         return self
@@ -158,7 +158,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                                                  key=lambda run: run[1][-1])
         self.n_batches_ = 1
         self._keep(points, parameters, history, converged)
-        if collapsed := em.collapsed(self.covariances_, self.covariance_type, self.reg_covar):
+        if collapsed := families.collapsed(self.covariances_, self.covariance_type, self.reg_covar):
             if self.reg_covar == 0:
                 raise ValueError(f"Component {collapsed} has collapsed: in some direction it has no variance beyond "
                                  "rounding: raise reg_covar.")
@@ -179,7 +179,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _run(self, points, parameters):
         kind, reg_covar, history, converged = self.covariance_type, self.reg_covar / points.scale**2, [], False
-        factors = em.factorize(parameters.covariances, kind)
+        factors = families.factorize(parameters.covariances, kind)
         while len(history) < self.max_iter and not converged:
             parameters, factors, log_likelihood = em.step(points, parameters, kind, reg_covar, factors)
             history.append(log_likelihood)
@@ -197,16 +197,16 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         else:
             centers = (means.to(points.device) - points.center) / points.scale
         if any(value is None for value in given):
-            start = em.maximization(partition_statistics(points, centers, kind), kind,
+            start = families.maximization(partition_statistics(points, centers, kind), kind,
                                     self.reg_covar / points.scale**2)
         else:
-            start = em.Parameters(weights, centers, None)
+            start = families.Parameters(weights, centers, None)
         if means is not None:
             start = start._replace(means=centers)
         if weights is not None:
             start = start._replace(weights=weights.to(points.device))
         if precisions is not None:
-            inverse = em.factorize(precisions.to(points.device), kind, "check precisions_init").precision
+            inverse = families.factorize(precisions.to(points.device), kind, "check precisions_init").precision
             start = start._replace(covariances=inverse / points.scale**2)
         return start
 
@@ -261,7 +261,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         generator = self._generator()
         component = torch.multinomial(weights, n_samples, replacement=True, generator=generator)
         noise = torch.randn(n_samples, means.shape[1], generator=generator, dtype=torch.float64)
-        factors = em.scale(covariances, self.covariance_type)
+        factors = families.scale(covariances, self.covariance_type)
         if self.covariance_type == "tied":
             noise = noise @ factors.T
         elif self.covariance_type == "full":
@@ -273,7 +273,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     @property
     def precisions_(self):
         """The inverse covariances, in the covariances' shape."""
-        return em.factorize(self._parameters().covariances, self.covariance_type).precision
+        return families.factorize(self._parameters().covariances, self.covariance_type).precision
 
     def _generator(self):
         seed = self.seed if self.random_state is None else check_random_state(self.random_state).randint(2**31 - 1)
@@ -281,7 +281,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
 
     def _parameters(self):
         check_is_fitted(self, "means_")
-        return em.Parameters(self.weights_, self.means_, self.covariances_)
+        return families.Parameters(self.weights_, self.means_, self.covariances_)
 
     def _frame(self):
         """A center and a scale, a power of two, for points that the fitted mixture is asked about."""

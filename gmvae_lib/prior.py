@@ -8,7 +8,7 @@ import math
 import torch
 from torch import nn
 
-from gmvae_lib import em
+from gmvae_lib import families
 from gmvae_lib.gaussian import (
     entropy_diag,
     floored,
@@ -192,9 +192,9 @@ class MixturePrior(nn.Module):
         second = torch.stack(second)
         if self.covariance_type == "diag":
             second = second.diagonal(dim1=1, dim2=2)
-        previous = em.Parameters(self.weights.double(), reference, self.covariances.double())
-        statistics = em.Statistics(counts, torch.stack(first), second, reference)
-        self.set_parameters(*em.maximization(statistics, self.covariance_type, 0.0, previous))
+        previous = families.Parameters(self.weights.double(), reference, self.covariances.double())
+        statistics = families.Statistics(counts, torch.stack(first), second, reference)
+        self.set_parameters(*families.maximization(statistics, self.covariance_type, 0.0, previous))
 
     @torch.no_grad()
     def set_parameters(self, weights, means, covariances):
@@ -218,6 +218,6 @@ class MixturePrior(nn.Module):
         identity = torch.eye(self.latent_dim, dtype=covariances.dtype, device=covariances.device)
         smallest = torch.linalg.eigvalsh(covariances)[:, 0]
         lift = (self.min_var - smallest).clamp_min(0)[:, None, None] * identity
-        factors = em.scale(covariances + lift, "full")
+        factors = families.scale(covariances + lift, "full")
         self.log_scale.copy_(factors.diagonal(dim1=1, dim2=2).log())
         self.lower.copy_(factors.tril(-1))

@@ -4,7 +4,8 @@ import math
 
 import torch
 
-from gmvae_lib.em import Statistics, accumulate, weighted_sums
+from gmvae_lib.em import accumulate, weighted_sums
+from gmvae_lib.families import Statistics
 from gmvae_lib.points import Points
 
 SAMPLE = 20_000  # means are sought among no more points than this

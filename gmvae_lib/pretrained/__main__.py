@@ -14,7 +14,7 @@ import json
 import torch
 from safetensors.torch import save_file
 
-from gmvae_lib import em
+from gmvae_lib import em, families
 from gmvae_lib.data import load, random_affine
 from gmvae_lib.points import Points
 from gmvae_lib.pretrained import FOLDER, MAX_COMPONENTS, N_COMPONENTS, digits_model
@@ -60,7 +60,7 @@ def grouped_em(z, n_components, generator, max_iter=100, tol=1e-3):
     means = seed_means(seeds, n_components, "k-means++", generator) * seeds.scale + seeds.center
     flat = z.reshape(-1, dim)
     covariances = (torch.cov(flat.T) / 4).expand(n_components, dim, dim)
-    mixture = em.Parameters(torch.full((n_components,), 1 / n_components, dtype=z.dtype), means, covariances)
+    mixture = families.Parameters(torch.full((n_components,), 1 / n_components, dtype=z.dtype), means, covariances)
     last = -torch.inf
     for _ in range(max_iter):
         points = Points(flat, device="cpu", center=torch.zeros(dim))
@@ -70,7 +70,7 @@ def grouped_em(z, n_components, generator, max_iter=100, tol=1e-3):
         resp = (joint - log_weights[:, :, None]).sum(2) + log_weights  # the group draws its component once
         log_likelihood = float(em.normalize(resp).mean())
         statistics = em.weighted_sums(flat.T, resp.repeat_interleave(n_views, 1), mixture.means, "full")
-        mixture = em.maximization(em.Statistics(*statistics, mixture.means), "full", MIN_VAR, mixture)
+        mixture = families.maximization(families.Statistics(*statistics, mixture.means), "full", MIN_VAR, mixture)
         if log_likelihood - last < tol:
             break
         last = log_likelihood

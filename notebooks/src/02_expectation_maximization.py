@@ -1209,7 +1209,7 @@ check("2.5", merge)
 #
 # One inequality, $\log a\le a-1$, was behind all of it: the bound, the KL divergence, the weights and the covariances.
 #
-# **May now be imported:** all of `gmvae_lib.em`, and all of `GaussianMixture` from `gmvae_lib.mixture`.
+# **May now be imported:** all of `gmvae_lib.em` and `gmvae_lib.families`, and all of `GaussianMixture` from `gmvae_lib.mixture`.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Where this leads

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gmvae_lib import em
+from gmvae_lib import em, families
 from gmvae_lib.mixture import COVARIANCE_TYPES as KINDS
 from gmvae_lib.mixture import GaussianMixture
 
@@ -124,7 +124,7 @@ def test_singular_data_never_yield_nan(kind, x, k, reg_covar, dtype):
             return
     assert all(v.isfinite().all() for v in (gmm.weights_, gmm.means_, gmm.covariances_, gmm.log_likelihood_))
     assert np.isfinite(gmm.score_samples(x)).all() and np.isfinite(gmm.predict_proba(x)).all()
-    singular = em.collapsed(gmm.covariances_, kind, reg_covar)
+    singular = families.collapsed(gmm.covariances_, kind, reg_covar)
     assert bool(singular) == any(f"Component {singular} has collapsed" in str(w.message) for w in caught)
     assert reg_covar or not singular
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from gmvae_lib import em
+from gmvae_lib import em, families
 from gmvae_lib.data import load
 from gmvae_lib.mixture import COVARIANCE_TYPES as KINDS
 from gmvae_lib.mixture import GaussianMixture
@@ -101,7 +101,7 @@ def test_a_memory_mapped_file_is_never_copied_into_memory(which, tmp_path):
 def test_statistics_and_parameters_determine_each_other(kind):
     gmm = GaussianMixture(3, kind, reg_covar=1e-3).fit(X)
     parameters = em.Parameters(gmm.weights_, gmm.means_, gmm.covariances_)
-    again = em.maximization(em.statistics_of(parameters, kind, 1e-3), kind, 1e-3)
+    again = em.maximization(families.statistics_of(parameters, kind, 1e-3), kind, 1e-3)
     assert all(torch.allclose(a, b, rtol=1e-12) for a, b in zip(parameters, again, strict=True))
 
 
