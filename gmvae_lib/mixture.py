@@ -1,6 +1,6 @@
 """`GaussianMixture`: density estimation and clustering with a mixture of Gaussians, with scikit-learn's interface.
 
-The computation is in `families` and `em`; this file checks input, starts EM, repeats it, and answers questions about it.
+The computation is in `families` and `em`; this file checks input, starts EM, repeats it, and answers questions.
 """
 
 import math
