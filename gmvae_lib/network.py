@@ -4,6 +4,8 @@ Chapter 5's networks are plain. A gated one serves every beta at once: each hidd
 sigmoid(a log beta + b), a and b learnt. Source: Bae et al. (2023), "Multi-rate VAE".
 """
 
+import math
+
 import torch
 from torch import nn
 
@@ -11,15 +13,15 @@ from torch import nn
 class MLP(nn.Module):
     """Linear layers with ReLU between: `sizes` = (in, hidden, ..., out). The output has no nonlinearity.
 
-    With `gated`, `forward` needs a beta: a number, or a tensor (N, 1), one for each row. `gated` may be a number: the
-    spread of the gates' first slopes (True: 0.1).
+    With `gated`, `forward` needs a beta: a number, or a tensor (N, 1), one for each row. `gated` may be a number: how
+    steep the gates start (see `Gate`).
     """
 
     def __init__(self, sizes, gated=False):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(sizes[:-1], sizes[1:], strict=True))
-        spread = 0.1 if gated is True else gated
-        self.gates = nn.ModuleList(Gate(size, spread) for size in sizes[1:-1]) if gated else None
+        steepness = None if gated is True else gated
+        self.gates = nn.ModuleList(Gate(size, steepness) for size in sizes[1:-1]) if gated else None
 
     def forward(self, x, beta=None):
         """(N, in) to (N, out)."""
@@ -33,15 +35,19 @@ class MLP(nn.Module):
 
 
 class Gate(nn.Module):
-    """sigmoid(a log beta + b), one number in (0, 1) for each hidden unit: (N, size) or (1, size). Eq. (6.13).
+    """sigmoid(a log beta + b), one number in (0, 1) for each hidden unit: (N, size) or (1, size). Eq. (6.16).
 
-    The first slopes a are normal with standard deviation `spread`.
+    Gates start nearly flat and open, or with `steepness`, the standard deviation of the first slopes a, turning at
+    betas that are spread from 0.03 to 100.
     """
 
-    def __init__(self, size, spread=0.1):
+    def __init__(self, size, steepness=None):
         super().__init__()
-        self.slope = nn.Parameter(spread * torch.randn(size))
+        self.slope = nn.Parameter((0.1 if steepness is None else steepness) * torch.randn(size))
         self.offset = nn.Parameter(torch.full((size,), 2.0))
+        if steepness is not None:
+            turns = math.log(0.03) + torch.rand(size) * math.log(100 / 0.03)
+            self.offset.data = 1 - self.slope.detach() * turns
 
     def forward(self, beta):
         """beta: a number, or a tensor (N, 1); below 1e-6 it counts as 1e-6."""

@@ -64,7 +64,8 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
         model: a `VAE`.
         data: a `Dataset`, or points x (N, D). Labels are never looked at.
         beta: the rate's weight, or a schedule: a function from progress in [0, 1] to beta, such as `warm_up()`. For a
-            gated network also a pair (low, high): each point of a batch then has a beta of its own, log-uniform.
+            gated network also (low, high) or (low, high, tilt): each point of a batch then has a beta of its own,
+            log-uniform, or for a tilt below 1 (log beta goes with u**tilt, u uniform) more of them high than low.
         lr: Adam's step, or a schedule, such as `decay()`.
         method: how a `MixturePrior` measures the rate: "collapsed", "exact" or "joint".
         prior_update: "gradient" learns the prior with the networks; "em" sets it by its M-step after each epoch;
@@ -176,7 +177,7 @@ def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, f
     for i, index in enumerate(steps):
         given = beta_at(i / len(steps))
         each = isinstance(given, tuple)
-        beta = _spread(*given, len(index), generator) if each else given
+        beta = _spread(len(index), generator, *given) if each else given
         optimizer.param_groups[0]["lr"] = lr_at(i / len(steps))
         batch = x[index] if transform is None else transform(x[index], generator)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
@@ -187,20 +188,21 @@ def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, f
         (loss / (1 + beta) if model.gated and not each else loss).backward()
         optimizer.step()
         sums += torch.stack([elbo.distortion.detach().sum(), elbo.rate.detach().sum()])
-    return *(sums / len(x)).tolist(), math.sqrt(math.prod(given)) if each else float(beta)
+    return *(sums / len(x)).tolist(), math.sqrt(given[0] * given[1]) if each else float(beta)
 
 
-def _spread(low, high, n, generator):
-    """n values of beta (n, 1), log-uniform in [low, high]: one from each of n equal parts, in random order."""
+def _spread(n, generator, low, high, tilt=1.0):
+    """n values of beta (n, 1), log-uniform in [low, high] but for the tilt: one from each of n equal parts, in random
+    order. Eq. (6.17)."""
     device = generator.device
     part = torch.randperm(n, generator=generator, device=device) + torch.rand(n, generator=generator, device=device)
-    return (math.log(low) + part / n * math.log(high / low)).exp().unsqueeze(1)
+    return (math.log(low) + (part / n) ** tilt * math.log(high / low)).exp().unsqueeze(1)
 
 
 def _check_settings(model, epochs, beta, batch_size, prior_update, precision, validation, patience, checkpoint):
     if prior_update not in ("gradient", "em", "fixed"):
         raise ValueError(f"prior_update is {prior_update!r}: choose 'gradient', 'em' or 'fixed'.")
-    if isinstance(beta, tuple) and not (model.gated and len(beta) == 2 and 0 < beta[0] < beta[1]):
+    if isinstance(beta, tuple) and not (model.gated and len(beta) in (2, 3) and 0 < beta[0] < beta[1]):
         raise ValueError(f"beta is {beta}: a pair must be 0 < low < high, and needs a network gated by beta.")
     if precision not in ("float32", "bfloat16"):
         raise ValueError(f"precision is {precision!r}: choose 'float32' or 'bfloat16'.")

@@ -54,8 +54,12 @@ def test_a_gate_survives_beta_zero():
     assert gate.slope.grad.isfinite().all() and gate(0.0).isfinite().all()
 
 
-def test_gated_may_be_the_spread_of_the_slopes():
+def test_gates_start_flat_or_steep():
     torch.manual_seed(0)
-    for gated, spread in ((True, 0.1), (2.0, 2.0)):
-        gate, = MLP((4, 2000, 3), gated=gated).gates
-        assert gate.slope.std().item() == pytest.approx(spread, rel=0.1)
+    flat, = MLP((4, 2000, 3), gated=True).gates
+    assert flat.slope.std().item() == pytest.approx(0.1, rel=0.1) and (flat.offset == 2).all()
+    steep, = MLP((4, 2000, 3), gated=2.0).gates
+    assert steep.slope.std().item() == pytest.approx(2, rel=0.1)
+    turns = (1 - steep.offset) / steep.slope
+    assert turns.min() > -3.6 and turns.max() < 4.7  # log 0.03 and log 100
+    assert turns.median().item() == pytest.approx(0.55, abs=0.3)

@@ -472,6 +472,12 @@ def test_the_loss_of_points_with_their_own_betas_is_the_plain_mean():
         assert torch.allclose(a, b, atol=1e-6)
 
 
+def test_a_tilt_puts_more_betas_high():
+    beta = training._spread(1000, torch.Generator().manual_seed(0), 0.1, 10.0, 0.5).squeeze(1)
+    assert beta.min() >= 0.1 and beta.max() <= 10
+    assert (beta < 1).float().mean().item() == pytest.approx(0.25, abs=0.01)  # where u ** 0.5 < 1 / 2
+
+
 @pytest.mark.parametrize(("beta", "gated"), [((0.1, 10.0), False), ((10.0, 0.1), True), ((0.0, 1.0), True)])
 def test_a_pair_that_cannot_be_is_refused(beta, gated):
     with pytest.raises(ValueError, match="a pair must be 0 < low < high"):
