@@ -76,7 +76,7 @@ def floored(log_scale, floor):
 
 
 def sample_diag(mean, log_var, generator=None):
-    """One reparameterized draw mean + sigma * eps for each row: gradients flow to mean and log_var. Eqs. (4.25), (5.7)."""
+    """One reparameterized draw mean + sigma * eps a row, through which gradients flow. Eqs. (4.25) and (5.7)."""
     eps = torch.randn(mean.shape, generator=generator, dtype=mean.dtype, device=mean.device)
     return mean + (0.5 * log_var).exp() * eps
 

@@ -26,6 +26,8 @@ def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size
                 axes.plot(array(where)[top], array(values)[top], "o", markersize=15, markerfacecolor="none",
                           markeredgecolor=COLORS[i % 10], markeredgewidth=2.5)
         axes.set(title=title, xlabel=xlabel, ylabel=ylabel)
+        if isinstance(x, range):
+            axes.xaxis.get_major_locator().set_params(integer=True)
         if log_x:
             axes.set_xscale("log")
         if log_y:
@@ -41,14 +43,16 @@ def curve_panels(x, panels, xlabel, ylabel, alt, size=(8.4, 3.4), ylim=(0, None)
     """Lines over x side by side, each panel with an axis of its own: `panels` maps a title to values, or to several
     lines, {label: values}."""
     figure, axes = subplots(1, len(panels), size=size)
+    explained = None
     with style():
         for i, (axis, (title, values)) in enumerate(zip(axes, panels.items(), strict=True)):
             several = isinstance(values, dict)
             for j, (label, line) in enumerate(values.items() if several else [(None, values)], 0 if several else i):
                 axis.plot(array(x), array(line), color=COLORS[j % 10], linestyle=LINES[j % 4], label=label)
             axis.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=ylim)
-            if several:
+            if several and list(values) != explained:  # the same lines need no second legend
                 axis.legend()
+                explained = list(values)
     return Picture(figure, alt)
 
 

@@ -60,7 +60,8 @@ def stacked_panels(x, panels, xlabel, ylabel, alt, size=(9.6, 4.0)):
                                   edgecolor=COLORS[i], linewidth=0, label=label)
                 axis.plot(x, top, color=COLORS[i], linestyle=LINES[i % 4], linewidth=1.8)
                 bottom = top
-            axis.set(title=title, xlabel=xlabel, ylim=(0, None), xlim=(x[0], x[-1]))
+            axis.set(title=title, xlabel=xlabel, xlim=(x[0], x[-1]))
+        axes[0, 0].set_ylim(0, None)
         axes[0, 0].set_ylabel(ylabel)
         axes[0, 0].legend()
     return Picture(figure, alt)

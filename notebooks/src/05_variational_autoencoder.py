@@ -44,9 +44,9 @@ figures.latent_plane(
 # - judge it on held-out images, beside baselines in the same unit;
 # - recognize four bugs that do not crash, each by a number that betrays it.
 #
-# **You need** the bound of [chapter 2, expectation–maximization](02_expectation_maximization.ipynb), and PyTorch as
-# far as `nn.Linear` and `loss.backward()`. Chapter 4, on variational inference, is not written yet ([the map of the
-# chapters](00_start_here.ipynb#The-map)); the two facts we would take from it are built here in a few lines each.
+# **You need** the bound of [chapter 2, expectation–maximization](02_expectation_maximization.ipynb) and its continuation
+# in [chapter 4, when the E-step is impossible](04_when_the_e_step_is_impossible.ipynb), and PyTorch as far as `nn.Linear`
+# and `loss.backward()`.
 # **Time:** about 90 minutes to read and run, another 70 for the exercises.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -66,9 +66,9 @@ figures.latent_plane(
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### A toy with all answers
 #
-# In one latent dimension a fine grid can stand in for every integral. So we take a toy along: $d=1$, two "pixels", a
-# bent decoder $f(z)=(z/4,\ z^2/2)$, and Gaussian noise of standard deviation 0.3. What this section and the next say
-# can be tried on it, against the exact value.
+# As in chapter 4, we take a toy along in which a fine grid can stand in for every integral: $d=1$, two "pixels", a bent
+# decoder $f(z)=(z/4,\ z^2/2)$, and Gaussian noise of standard deviation 0.3. What this section and the next say can be
+# tried on it, against the exact value.
 
 # %% slideshow={"slide_type": "fragment"}
 from torch.distributions import Normal
@@ -91,50 +91,8 @@ log_joint = toy_log_likelihood(x, grid) + prior.log_prob(grid)
 log_evidence = torch.logsumexp(log_joint + step.log(), 0)                 # log p(x), Eq. (5.1)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The integral is an average of $p_\theta(x\mid z)$ over the prior, so a million draws must give the same:
-
-# %%
-torch.manual_seed(0)
-by_draws = toy_log_likelihood(x, prior.sample((1_000_000,))).exp().mean()
-assert torch.isclose(by_draws, log_evidence.exp(), rtol=0.01)
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# The posterior of this point has two humps: the second pixel, 0.8, says that $z$ is about $\pm1.2$, and the first
-# hardly tells which.
-
-# %%
-posterior = (log_joint - log_evidence).exp()
-rising = posterior.diff() > 0
-summits = grid[1:-1][rising[:-1] & ~rising[1:]]
-assert len(summits) == 2 and torch.allclose(summits, torch.tensor([-1.1, 1.2]).double(), atol=0.05)
-
-# %% [markdown] slideshow={"slide_type": "fragment"}
-# No Gaussian has that shape. Here is the best that one can do, found by trying means and widths; "best" in a sense
-# that the next section makes precise.
-
-# %%
-def toy_elbo(mean, sd):  # E_q[log p(x,z) - log q(z)], by the grid
-    q = Normal(mean, sd)
-    log_q = q.log_prob(grid)
-    return (log_q.exp() * (log_joint - log_q)).sum() * step
-
-candidates = torch.cartesian_prod(torch.linspace(-2, 2, 41), torch.linspace(0.1, 1.5, 29)).double()
-values = torch.stack([toy_elbo(mean, sd) for mean, sd in candidates])
-best_mean, best_sd = candidates[values.argmax()]
-assert best_mean > 0.8 and best_sd < 0.5  # it covers one hump, and avoids the valley
-
-# %% [markdown] slideshow={"slide_type": "fragment"}
-# The picture shows the prior, the posterior, and that Gaussian:
-
-# %%
-shown = grid.abs() < 4
-densities = {"prior $p(z)$": prior.log_prob(grid).exp(), "posterior $p(z|x)$": posterior,
-             "best Gaussian $q(z)$": Normal(best_mean, best_sd).log_prob(grid).exp()}
-figures.curves(
-    grid[shown], {name: density[shown] for name, density in densities.items()},
-    "One point of the toy: what is known about its z", "$z$", "density", markers=False,
-    alt="Densities over z: a wide prior, a posterior with a low hump left of zero and a "
-        "higher one right of it, and a Gaussian that covers the higher hump only.")
+# Chapter 4 has shown what such posteriors look like (this one has two humps), and what the best Gaussian makes of them
+# (it covers one).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The bound, once more
@@ -144,16 +102,20 @@ figures.curves(
 #
 # $$\log p_\theta(x)=\underbrace{\mathbb E_{q}\big[\log p_\theta(x,z)-\log q(z)\big]}_{\text{ELBO}}+\underbrace{\mathbb E_{q}\big[\log q(z)-\log p_\theta(z\mid x)\big]}_{\mathrm{KL}(q(z)\,\Vert\,p_\theta(z\mid x))\ \ge\ 0}. \tag{5.2}$$
 #
-# This is chapter 2's identity, letter for letter, with $z$ in place of $c$. There the E-step set $q$ to the posterior
-# and the gap, the Kullback–Leibler (KL) divergence, to zero. Here the posterior is out of reach. We take $q$ from a
-# family that we can handle, and bring it as near as it will go.
+# This is chapter 2's identity, and Eq. (4.5). In chapter 2 the E-step set $q$ to the posterior and the gap, the
+# Kullback–Leibler (KL) divergence, to zero. Here the posterior is out of reach. We take $q$ from a family that we can
+# handle, and bring it as near as it will go.
 
 # %% slideshow={"slide_type": "fragment"}
+def toy_elbo(mean, sd):                                    # E_q[log p(x,z) - log q(z)], by the grid
+    log_q = Normal(mean, sd).log_prob(grid)
+    return (log_q.exp() * (log_joint - log_q)).sum() * step
+
 def toy_gap(mean, sd):                                      # KL(q(z) || p(z|x)), by the grid
     log_q = Normal(mean, sd).log_prob(grid)
     return (log_q.exp() * (log_q - (log_joint - log_evidence))).sum() * step
 
-for mean, sd in ((best_mean, best_sd), (0.0, 1.0), (-1.0, 0.3)):
+for mean, sd in ((1.2, 0.25), (0.0, 1.0), (-1.0, 0.3)):
     assert torch.isclose(toy_elbo(mean, sd) + toy_gap(mean, sd), log_evidence)      # Eq. (5.2)
     assert toy_gap(mean, sd) > 0
 
@@ -171,11 +133,11 @@ for mean, sd in ((best_mean, best_sd), (0.0, 1.0), (-1.0, 0.3)):
 # $D_n$, wherever the two could be confused.)
 
 # %% slideshow={"slide_type": "fragment"}
-q = Normal(best_mean, best_sd)
+q = Normal(torch.tensor(1.2, dtype=torch.float64), 0.25)
 weight = q.log_prob(grid).exp() * step
 distortion = -(weight * toy_log_likelihood(x, grid)).sum()
 rate = (weight * (q.log_prob(grid) - prior.log_prob(grid))).sum()
-assert torch.isclose(-(distortion + rate), toy_elbo(best_mean, best_sd))            # Eq. (5.3)
+assert torch.isclose(-(distortion + rate), toy_elbo(1.2, 0.25))                     # Eq. (5.3)
 assert torch.isclose(rate, torch.distributions.kl_divergence(q, prior))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -198,8 +160,8 @@ assert torch.isclose(rate, torch.distributions.kl_divergence(q, prior))
 #
 # $$q_\phi(z\mid x)=\mathcal N\big(z\mid \mu_\phi(x),\ \mathrm{diag}\,\sigma^2_\phi(x)\big). \tag{5.5}$$
 #
-# This is called *amortized* inference: the work of finding $q$ is done once, in training, and shared by all points.
-# An E-step on a new image is a pass through the network.
+# This is the *amortized* inference of chapter 4: the work of finding $q$ is done once, in training, and shared by all
+# points. An E-step on a new image is a pass through the network.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The logarithm of such a density is a sum over the coordinates, because the coordinates are independent:
@@ -232,14 +194,13 @@ plain = Normal(mean, (0.5 * log_var).exp()).sample()
 print("A plain draw carries a gradient:", plain.requires_grad)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# The way out is to separate the chance from the parameters. Draw $\varepsilon$ from a fixed distribution, then shift
-# and stretch it:
+# The way out, chapter 4's path, is to separate the chance from the parameters. Draw $\varepsilon$ from a fixed
+# distribution, then shift and stretch it, coordinate by coordinate:
 #
 # $$z=\mu_\phi(x)+\sigma_\phi(x)\odot\varepsilon,\qquad \varepsilon\sim\mathcal N(0,I), \tag{5.7}$$
 #
-# where $\odot$ multiplies coordinate by coordinate. This $z$ has the distribution $q_\phi(z\mid x)$, and for a given
-# $\varepsilon$ it is a smooth function of $\mu$ and $\sigma$. The distribution that we average over no longer depends
-# on $\phi$, so the gradient may move inside the average (for $f$ as smooth as networks and log-likelihoods are):
+# where $\odot$ multiplies coordinate by coordinate. The distribution that we average over no longer depends on $\phi$,
+# so the gradient may move inside the average, Eq. (4.26) (for $f$ as smooth as networks and log-likelihoods are):
 #
 # $$\nabla_\phi\,\mathbb E_{q_\phi}\big[f(z)\big]=\mathbb E_{\varepsilon}\big[\nabla_\phi f(\mu_\phi+\sigma_\phi\odot\varepsilon)\big]. \tag{5.8}$$
 #
@@ -269,21 +230,16 @@ assert torch.isclose(by_log_var, log_var.exp(), rtol=0.01)
 # ## The rate, in closed form
 #
 # The distortion has to be sampled. The rate does not: for a Gaussian encoder and a standard normal prior it is a
-# formula. We derive it in two halves, one for each term of $R=\mathbb E_q[\log q(z)]-\mathbb E_q[\log p(z)]$. All we
-# use is that under $q$ each coordinate has mean $\mu_i$ and variance $\sigma_i^2$.
+# formula, a special case of chapter 4's divergence of two Gaussians. Its two halves are the *entropy* of $q$, Eq. (4.8),
 #
-# **First half.** Put Eq. (5.6) into $-\mathbb E_q[\log q(z)]$, the *entropy* of $q$. The squared deviation
-# $(z_i-\mu_i)^2$ has mean $\sigma_i^2$, so each quotient averages to one:
+# $$-\mathbb E_q\big[\log q(z)\big]=\frac12\sum_{i=1}^d\big(\log 2\pi+\log\sigma_i^2+1\big), \tag{5.9}$$
 #
-# $$-\mathbb E_q\big[\log q(z)\big]=\frac12\sum_{i=1}^d\big(\log 2\pi+\log\sigma_i^2+1\big). \tag{5.9}$$
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# **Second half.** The prior has means 0 and variances 1. Since
-# $\mathbb E_q[z_i^2]=\mathrm{Var}(z_i)+(\mathbb E z_i)^2=\sigma_i^2+\mu_i^2$, the *cross-entropy* of $q$ with it is
+# and, since $\mathbb E_q[z_i^2]=\sigma_i^2+\mu_i^2$, its *cross-entropy* with the prior:
 #
 # $$-\mathbb E_q\big[\log p(z)\big]=\frac12\sum_{i=1}^d\big(\log 2\pi+\mu_i^2+\sigma_i^2\big). \tag{5.10}$$
 #
-# **Together.** The rate is the second minus the first, and $\log 2\pi$ cancels:
+# The rate is the second minus the first, and $\log 2\pi$ cancels. It is Eq. (4.10) with the means zero and the variances one
+# in the place of $p$'s:
 #
 # $$R=\mathrm{KL}\big(\mathcal N(\mu,\mathrm{diag}\,\sigma^2)\,\Vert\,\mathcal N(0,I)\big)=\frac12\sum_{i=1}^d\big(\mu_i^2+\sigma_i^2-1-\log\sigma_i^2\big). \tag{5.11}$$
 
@@ -891,20 +847,15 @@ figures.curves(
 # ## A linear VAE is probabilistic PCA
 #
 # Does the whole machine, with its noisy gradients and its amortized encoder, find the optimum where one is known?
-# Make the decoder linear, $f(z)=Wz+b$, with Gaussian noise of variance $\sigma^2$. Then $x=Wz+b+\text{noise}$ is a
-# sum of independent Gaussians, and the integral of Eq. (5.1) is a Gaussian with covariance
-# $\mathrm{Cov}(Wz)+\mathrm{Cov}(\text{noise})$:
+# Make the decoder linear, $f(z)=Wz+b$, with Gaussian noise of variance $\sigma^2$. Then the model is chapter 4's
+# *probabilistic principal component analysis* (pPCA), and its density and posterior have formulas, Eqs. (4.11)
+# and (4.12):
 #
-# $$p(x)=\mathcal N\big(x\mid b,\ WW^\top+\sigma^2I\big). \tag{5.18}$$
+# $$p(x)=\mathcal N\big(x\mid b,\ WW^\top+\sigma^2I\big), \tag{5.18}$$
 #
-# This model is *probabilistic principal component analysis* (pPCA), and for it the posterior has a formula. Collect
-# the terms in $z$ of $\log p(x\mid z)+\log p(z)$, and complete the square:
+# $$p(z\mid x)=\mathcal N\big(z\mid M^{-1}W^\top(x-b),\ \sigma^2M^{-1}\big),\qquad M=W^\top W+\sigma^2I. \tag{5.19}$$
 #
-# $$-\frac{\lVert x-b-Wz\rVert^2}{2\sigma^2}-\frac{\lVert z\rVert^2}2=-\frac1{2\sigma^2}\Big(z^\top Mz-2z^\top W^\top(x-b)\Big)+\text{const},\qquad M=W^\top W+\sigma^2I,$$
-#
-# $$p(z\mid x)=\mathcal N\big(z\mid M^{-1}W^\top(x-b),\ \sigma^2M^{-1}\big). \tag{5.19}$$
-#
-# Its mean is linear in $x$ and its covariance the same for all $x$: a linear encoder is enough.
+# The posterior's mean is linear in $x$ and its covariance the same for all $x$: a linear encoder is enough.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The best that can be reached
@@ -1283,7 +1234,7 @@ check("5.5", my_bound)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 5.6 (★★★, 20 minutes)
-# Chapter 8 gives the prior means and variances of its own. Derive
+# Chapter 8 gives the prior means and variances of its own. Without looking at Eq. (4.10), derive
 # $\mathrm{KL}\big(\mathcal N(\mu,\mathrm{diag}\,\sigma^2)\,\Vert\,\mathcal N(m,\mathrm{diag}\,s^2)\big)$ with the two
 # halves that led to Eq. (5.11), and write it for `mean`, `log_var` $(N, d)$ and the prior's `mean_p`, `log_var_p`
 # $(d,)$. For $m=0$, $s=1$ it must be Eq. (5.11) again.

@@ -31,10 +31,12 @@ def test_outlines_lie_two_standard_deviations_out_and_the_path_is_drawn():
 
 def test_stacked_areas_add_up():
     x, a, b = torch.linspace(0, 1, 5), torch.rand(5), torch.rand(5)
-    picture = figures.stacked_panels(x, {"one": {"a": a, "b": b}, "two": {"a": a}}, "x", "y", "Two panels of areas.")
+    panels = {"one": {"a": a, "b": b}, "two": {"a": 5 + a}}
+    picture = figures.stacked_panels(x, panels, "x", "y", "Two panels of areas.")
     one, two = picture.figure.axes
     assert [np.allclose(line.get_ydata(), values) for line, values in zip(one.lines, (a, a + b))] == [True, True]
     assert len(two.lines) == 1 and two.get_title() == "two"
+    assert one.get_ylim() == two.get_ylim() and one.get_ylim()[0] == 0 and one.get_ylim()[1] > float((5 + a).max())
     assert [text.get_text() for text in one.get_legend().get_texts()] == ["a", "b"]
 
 
