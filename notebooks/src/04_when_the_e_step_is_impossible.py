@@ -241,9 +241,9 @@ log_p = gaussian.log_prob_full(data, b, torch.linalg.cholesky(C))          # Eq.
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Its posterior, by completing the square
 #
-# As a function of $z$, the log of the joint density is
+# As a function of $z$, and with $\Lambda=I+W^\top W/\sigma^2$, the log of the joint density is
 #
-# $$\log p(x,z)=-\frac{\lVert x-b-Wz\rVert^2}{2\sigma^2}-\frac{\lVert z\rVert^2}2+\text{const}=-\frac12\Big(z^\top\Lambda z-2z^\top\frac{W^\top(x-b)}{\sigma^2}\Big)+\text{const},\qquad\Lambda=I+\frac{W^\top W}{\sigma^2}.$$
+# $$\log p(x,z)=-\frac{\lVert x-b-Wz\rVert^2}{2\sigma^2}-\frac{\lVert z\rVert^2}2+\text{const}=-\frac12\Big(z^\top\Lambda z-2z^\top\frac{W^\top(x-b)}{\sigma^2}\Big)+\text{const}.$$
 #
 # A Gaussian with mean $\mu$ and *precision matrix* $\Lambda$ (the inverse of its covariance) has the exponent $-\frac12(z^\top\Lambda z-2z^\top\Lambda\mu)+\text{const}$. Comparing the terms, the posterior is that Gaussian with $\Lambda\mu=W^\top(x-b)/\sigma^2$.
 # With $M=W^\top W+\sigma^2I=\sigma^2\Lambda$,
@@ -289,15 +289,17 @@ assert torch.isclose(C.logdet(), (D - d) * sigma2.log() + M.logdet())      # Eq.
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The bound in closed form
 #
-# Let $q=\mathcal N(m,V)$ be any Gaussian. Split $\log p(x,z)=\log p(x|z)+\log p(z)$ in Eq. (4.4). The first part is a quadratic in $z$, averaged by Eq. (4.7); the second together with $-\log q$ is minus the divergence from the prior, Eq. (4.9) with $\mu=0$, $\Sigma=I$:
+# Let $q=\mathcal N(m,V)$ be any Gaussian. Split $\log p(x,z)=\log p(x|z)+\log p(z)$ in Eq. (4.4). The first part is a quadratic in $z$, averaged by Eq. (4.7); the second together with $-\log q$ is minus the divergence from the prior:
 #
-# $$\mathcal L(q)=-\frac12\Big(D\log2\pi\sigma^2+\frac{\lVert x-b-Wm\rVert^2+\operatorname{tr}(W^\top WV)}{\sigma^2}\Big)-\frac12\Big(\operatorname{tr}V+\lVert m\rVert^2-d-\log\det V\Big). \tag{4.15}$$
+# $$\mathcal L(q)=-\frac D2\log2\pi\sigma^2-\frac{\lVert x-b-Wm\rVert^2+\operatorname{tr}(W^\top WV)}{2\sigma^2}-\mathrm{KL}\big(q\Vert p(z)\big), \tag{4.15}$$
+#
+# where Eq. (4.9) with $\mu=0$, $\Sigma=I$ gives $\mathrm{KL}(q\Vert p(z))=\frac12\big(\operatorname{tr}V+\lVert m\rVert^2-d-\log\det V\big)$.
 
 # %%
 def pca_elbo(x, m, V, W):
     trace = (W.T @ W @ V).trace()
     residual = (x - b - m @ W.T).square().sum(-1)
-    fit = -0.5 * (D * (2 * math.pi * sigma2).log() + (residual + trace) / sigma2)
+    fit = -0.5 * D * (2 * math.pi * sigma2).log() - (residual + trace) / (2 * sigma2)
     return fit - 0.5 * (V.trace() + m.square().sum(-1) - d - V.logdet())   # Eq. (4.15)
 
 # %% [markdown]
@@ -718,7 +720,7 @@ kept = (joints - evidence[:, None]).exp()[:, grid > -0.25].sum(1) * step       #
 excess = (approximation + kept.log())[points > 1.2]
 print("for x > 1.2 the gap exceeds -log of the share kept, by less than 0.05 nats:",
       bool((excess > 0).all() and (excess < 0.05).all()))
-#
+
 # %% [markdown]
 # A network is a continuous function and cannot jump. So even the large encoder pays where the best answer changes abruptly. It pays once more at the left end, where training has shown it hardly any data.
 
@@ -815,7 +817,7 @@ s = s + 0.02 * slope_of(s, lambda s: s)
 print("after one step, s is positive:", bool(s > 0))
 
 # %% [markdown]
-# *Diagnosis.* Far from the optimum the bound is steep, and nothing keeps $s$ above zero; the next `log` is `nan`. *Cure.* Let the parameter be $\log s$ (or $\log s^2$), which may be any number. A step multiplies $s$ by a positive factor, however large the step. Here the same steps settle:
+# *Diagnosis.* Far from the optimum the bound is steep, and nothing keeps $s$ above zero; the next `log` is `nan`. *Cure.* Let the parameter be $\log s$ (or $\log s^2$), which may be any number. A step multiplies $s$ by a positive factor, however large the step. Here the same steps settle (the slope is limited to 50, so that $s$ does not shrink below what our grid resolves on the way):
 
 # %%
 log_s = torch.tensor(2.0).log()
@@ -869,9 +871,8 @@ torch.manual_seed(2)
 cautious = (1.5 * Sigma.diagonal()).diag()
 for name, V in {"mean field": best_V, "cautious": cautious}.items():
     shares, estimates = torch.stack([weigh(V) for _ in range(20)], 1)
-    print(f"{name}: more than a quarter of the draws count, every time:",
-          bool(shares.min() > 0.25), "| less than a tenth, usually:", bool(shares.median() < 0.1),
-          "| estimates within 5 %:", bool(((estimates - 1).abs() < 0.05).all()))
+    print(f"{name}: usually less than a tenth of the draws count:", bool(shares.median() < 0.1))
+    print(f"{name}: all estimates within 5 %:", bool(((estimates - 1).abs() < 0.05).all()))
 
 # %% [markdown]
 # *Symptom.* Most estimates are too low, until a single draw in the neglected tail arrives with a weight as large as thousands of others together. *Cure.* Look at the effective sample size; widen $q$, or give it heavier tails, before using it as a source of weights.
