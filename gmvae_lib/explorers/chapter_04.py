@@ -145,7 +145,10 @@ class DivergenceExplorer(Panel):
                 axis.set(title=name, xlabel="mean of q", ylabel="width of q")
                 axis.set_yticks(range(-3, 3), ["⅛", "¼", "½", "1", "2", "4"])
                 axis.grid(False)
-        self._picture = Blitted(figure, [*self._images, *self._rings, self._p, self._q, *self._crosses])
+        self._of_target = [*self._images, *self._rings, self._p]
+        self._picture = Blitted(figure, [*self._of_target, self._q, *self._crosses])
+        self._frame = self._picture.background
+        self._picture.artists = [self._q, *self._crosses]  # the rest changes with the target only: see _keep
 
     def _set_target(self, apart, share):
         self._target = Target(apart, share, self.SD)
@@ -157,7 +160,16 @@ class DivergenceExplorer(Panel):
                 strict=True):  # 79 are enough for shades
             image.set_data(np.searchsorted(self.BANDS, function(means, log_sds)))
             ring.set_data([mean], [log_sd / math.log(2)])
+        self._keep()
         self._lowest = float(self._target.reverse(*places[0])), float(self._target.forward(*places[1]))
+
+    def _keep(self):
+        """Draws the target and its maps once, so that a moving q is drawn over them."""
+        canvas = self._picture.canvas
+        canvas.restore_region(self._frame)
+        for artist in self._of_target:
+            artist.axes.draw_artist(artist)
+        self._picture.background = canvas.copy_from_bbox(self._picture.figure.bbox)
 
     def _describe(self, now, values):
         words = self._said
