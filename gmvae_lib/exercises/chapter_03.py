@@ -30,7 +30,7 @@ def _count(n_components, dim, family, weights=-1, means=None, full=None):
 
 
 def _count_cases():
-    return [(k, d, family) for family in ("spherical", "diag", "tied", "full") for k, d in ((3, 4), (5, 2), (1, 3))]
+    return [(k, d, family) for family in ("tied", "spherical", "diag", "full") for k, d in ((3, 4), (5, 2), (1, 3))]
 
 
 def _log_joint_cases():
