@@ -16,5 +16,5 @@ from gmvae_lib.explorers.panel import Panel, with_box
 
 __all__ = [
     "Panel", "with_box", "GMVAEExplorer", "MixtureExplorer", "EMExplorer", "KExplorer", "DivergenceExplorer",
-    "quick_vae", "LatentExplorer", "quick_gmvae", "RateExplorer",
+    "quick_vae", "LatentExplorer", "BetaExplorer", "LiveTraining", "quick_gmvae", "RateExplorer",
 ]

@@ -84,7 +84,7 @@ class BetaExplorer(Panel):
                                              label=str(label))[0] for i, label in enumerate(self.data.y.unique())]
             axes["map"].set(title="Codes (means) of held-out digits", xlim=(-4, 4), ylim=(-4, 4))
             self._labels = [axes["map"].text(0.5, -0.1, "", transform=axes["map"].transAxes, ha="center"),
-                            axes["map"].text(-0.12, 0.5, "", transform=axes["map"].transAxes, va="center")]
+                            axes["map"].text(-0.22, 0.5, "", transform=axes["map"].transAxes, va="center")]
             height, width = self.data.image_shape
             self._grid = axes["images"].imshow(np.zeros((6 * (height + 1) - 1, self.COLUMNS * (width + 1) - 1)), vmin=0,
                                                vmax=self.model.likelihood.scale, interpolation="nearest")
@@ -138,7 +138,7 @@ def worth(rate):
     if rate < 0.05:
         return "nothing, so that every image is drawn alike"
     if rate < 9:
-        return f"enough to tell about {math.exp(rate):.3g} images apart"
+        return f"enough to tell about {float(f'{math.exp(rate):.2g}'):g} images apart"
     return f"about {rate:.0f} nats, enough to tell roughly e<sup>{rate:.0f}</sup> images apart"
 
 
@@ -167,7 +167,7 @@ class LiveTraining(Panel):
         self.progress = widgets.IntProgress(0, 0, epochs, description="epochs")
         self.beta = widgets.FloatLogSlider(beta, base=10, min=-2, max=2, step=0.1, description="β",
                                            readout_format=".2f", layout={"width": "26em"})
-        self.stopping, self.thread, self.model, self.failure = threading.Event(), None, None, None
+        self.stopping, self.thread, self.model, self.failure, self.ended = threading.Event(), None, None, None, True
         self.history = []  # (distortion, rate, beta) of each epoch
         self._prepare_figure()
         super().__init__([[with_box(self.beta)], [self.start_button, self.stop_button, self.progress]],
@@ -197,7 +197,7 @@ class LiveTraining(Panel):
         self.stop()
         torch.manual_seed(self.seed)
         self.model = VAE.build(self.data.x.shape[1], self.latent_dim, (128, 128))
-        self.history, self.failure = [], None
+        self.history, self.failure, self.ended = [], None, False
         self.stopping.clear()
         self.thread = threading.Thread(target=self._train, daemon=True, name="live training")
         self.start_button.disabled, self.stop_button.disabled = True, False
@@ -226,7 +226,7 @@ class LiveTraining(Panel):
         except Exception as error:  # shown to the reader, in the panel
             self.failure = error
         self.start_button.disabled, self.stop_button.disabled = False, True
-        self.thread = None
+        self.ended = True
         self.refresh()
 
     def draw(self):
@@ -242,9 +242,9 @@ class LiveTraining(Panel):
             return self._picture, (f"<b>Not started.</b> β = {self.beta.value:.3g} will be the price of a nat of rate. "
                                    "Press Start.")
         distortion, rate, _ = history[-1]
-        state = "Running" if self.thread is not None else "Finished" if done >= self.epochs else "Stopped"
+        state = "Running" if not self.ended else "Finished" if done >= self.epochs else "Stopped"
         words = (f"<b>{state}</b>, epoch {done} of {self.epochs}, β = {self.beta.value:.3g}: distortion "
                  f"{distortion:.1f}, rate {rate:.1f} nats an image.")
-        if self.thread is None:
+        if self.ended:
             words += " The model is kept."
         return self._picture, words

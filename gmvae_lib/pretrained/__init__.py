@@ -1,6 +1,7 @@
 """Models that come with the course, so that a chapter can show them at once.
 
 Each was made by a command that anyone can rerun: `make checkpoints`, which is `python -m gmvae_lib.pretrained`.
+Chapter 6's comparison of trainings, rate_distortion.json, comes from `python -m gmvae_lib.pretrained.rate_distortion`.
 """
 
 import hashlib

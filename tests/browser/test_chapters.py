@@ -16,6 +16,7 @@ CHAPTERS = {
     "03_choosing_k.ipynb": [0],
     "04_when_the_e_step_is_impossible.ipynb": [0],
     "05_variational_autoencoder.ipynb": [0],
+    "06_beta_and_the_rate_distortion_curve.ipynb": [0, 0],
     "08_mixture_prior_vae.ipynb": [0],
 }
 LATENCY = 400  # ms, generous for a loaded machine; the summary prints what was measured
