@@ -164,6 +164,8 @@ EXERCISES = {
                 lambda Sigma: (1 / Sigma.diagonal(), Sigma.diagonal()),
             "both are the marginal variances: the reverse divergence gives less.":
                 lambda Sigma: (Sigma.diagonal(), Sigma.diagonal()),
+            "both are for the reverse divergence: the forward one matches moments, and gives more.":
+                lambda Sigma: 2 * _variances(Sigma)[:1],
             "these are standard deviations.": lambda Sigma: tuple(v.sqrt() for v in _variances(Sigma)),
         },
         hint="Reverse: 1 / Lambda_ii with Lambda the inverse of Sigma. Forward: match each coordinate's own variance.",
@@ -197,6 +199,10 @@ EXERCISES = {
                 lambda j, z: _quadrature(j, z, center=False),
             "this underflows where the log-joint is very negative: stay with logsumexp and softmax.":
                 _plain_quadrature,
+            "the moments are right; log p(x) underflows where the log-joint is very negative: take logsumexp.":
+                lambda j, z: ((j.exp().sum() * (z[1] - z[0])).log(), *_quadrature(j, z)[1:]),
+            "multiply by the grid's step, which adds its logarithm to log p(x).":
+                lambda j, z: _quadrature(j, z, step=1 / (z[1] - z[0])),
         },
         hint="logsumexp for the first number; softmax gives the posterior's weights for the other two.",
     ),

@@ -39,7 +39,7 @@ figures.joint_slices(
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# The curves on the right are posteriors, and an E-step needs one for every point. In chapter 2 a posterior was a row of $K$ responsibilities; here it is a whole
+# The curves on the right are posteriors, and the E-step of expectation–maximization (EM) needs one for every point. In chapter 2 a posterior was a row of $K$ responsibilities; here it is a whole
 # curve, and each $x$ has a curve of another shape. None of them has a formula. We could draw them because a single $z$ can be tried out on a grid. With ten
 # hidden numbers and a hundred grid points for each, that would be $10^{20}$ evaluations for every $x$.
 #
@@ -277,7 +277,7 @@ assert torch.allclose(likelihood + prior - posterior, log_p)
 #
 # To prove it, multiply. $(WW^\top+\sigma^2I)(I-WM^{-1}W^\top)=WW^\top+\sigma^2I-W\,(W^\top W+\sigma^2I)\,M^{-1}W^\top$. The bracket is $M$ and cancels with $M^{-1}$; what is left is $\sigma^2I$.
 #
-# And the determinant: the matrices $WW^\top$ and $W^\top W$ have the same eigenvalues, except that the larger one has $D-d$ further zeros. Adding $\sigma^2I$ adds $\sigma^2$ to each. So
+# And the determinant: the matrices $WW^\top$ and $W^\top W$ have the same eigenvalues, except that the larger one (we let $d\le D$) has $D-d$ further zeros. Adding $\sigma^2I$ adds $\sigma^2$ to each. So
 #
 # $$\log\det C=(D-d)\log\sigma^2+\log\det M. \tag{4.14}$$
 
@@ -289,7 +289,7 @@ assert torch.isclose(C.logdet(), (D - d) * sigma2.log() + M.logdet())      # Eq.
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The bound in closed form
 #
-# Let $q=\mathcal N(m,V)$ be any Gaussian. Split $\log p(x,z)=\log p(x|z)+\log p(z)$ in Eq. (4.4). The first part is a quadratic in $z$, averaged by Eq. (4.7); the second together with $-\log q$ is minus the divergence from the prior:
+# Let $q=\mathcal N(m,V)$ be any Gaussian. Split $\log p(x,z)=\log p(x|z)+\log p(z)$ in Eq. (4.4). In the first part write $x-b-Wz=(x-b-Wm)-W(z-m)$. The mixed terms of its square average to zero, and $\lVert W(z-m)\rVert^2$ to $\operatorname{tr}(W^\top WV)$, by Eq. (4.7). The second part together with $-\log q$ is minus the divergence from the prior:
 #
 # $$\mathcal L(q)=-\frac D2\log2\pi\sigma^2-\frac{\lVert x-b-Wm\rVert^2+\operatorname{tr}(W^\top WV)}{2\sigma^2}-\mathrm{KL}\big(q\Vert p(z)\big), \tag{4.15}$$
 #
@@ -332,7 +332,7 @@ assert (gap - closed).abs().max() < 1e-10
 print(f"lost at every point: {closed:.2f} nats")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# How wrong is this $q$? Its mean is right. Its variances are not: $1/\Lambda_{ii}$ is what remains uncertain about $z_i$ when all other coordinates are *known*, while $\Sigma_{ii}$ is what is uncertain about it altogether. The first is never larger. For with a symmetric square root $R$ of $\Lambda$ and the unit vector $e_i$,
+# How wrong is this $q$? Its mean is right. Its variances are not: $1/\Lambda_{ii}$ is what remains uncertain about $z_i$ when all other coordinates are *known* (as a function of $z_i$ alone, the exponent $-\frac12(z-\mu)^\top\Lambda(z-\mu)$ has the coefficient $-\frac12\Lambda_{ii}$ at $z_i^2$), while $\Sigma_{ii}$ is what is uncertain about it altogether. The first is never larger. For with a symmetric square root $R$ of $\Lambda$ and the unit vector $e_i$,
 # the inequality of Cauchy and Schwarz gives $1=(e_i^\top e_i)^2=\big((Re_i)^\top(R^{-1}e_i)\big)^2\le\Lambda_{ii}\,\Sigma_{ii}$:
 #
 # $$\frac1{\Lambda_{ii}}\le\Sigma_{ii}. \tag{4.18}$$
@@ -479,7 +479,7 @@ DivergenceExplorer()
 #
 # $$\nabla_\phi\,\mathbb E_{q_\phi}[f(z)]=\int f(z)\,\nabla_\phi q_\phi(z)\,dz=\mathbb E_{q_\phi}\big[f(z)\,\nabla_\phi\log q_\phi(z)\big]. \tag{4.23}$$
 #
-# The vector $\nabla_\phi\log q_\phi(z)$ is called the *score*, hence *score-function estimator*. It asks nothing of $f$, not even that it be continuous: draws with a high $f$ are made more probable. Take $f=1$, whose average never changes:
+# The vector $\nabla_\phi\log q_\phi(z)$ is called the *score*, hence *score-function estimator*. It asks of $f$ only that the averages exist, not even that it be continuous: draws with a high $f$ are made more probable. Take $f=1$, whose average never changes:
 #
 # $$\mathbb E_{q_\phi}\big[\nabla_\phi\log q_\phi(z)\big]=\nabla_\phi 1=0. \tag{4.24}$$
 #
@@ -572,10 +572,21 @@ one = {name: float(values[0]) for name, values in spread.items()}
 print("without a baseline, more than five times:", one["score"] > 5 * one["path"])
 print("with one, less than three times:", one["score, baseline"] < 3 * one["path"])
 
+# %% [markdown]
+# It depends on $q$: the narrower $q$, the larger its score, while the slopes along the path do not grow. The same with a $q$ half as wide:
+
+# %%
+half = sd / 2
+log_q = Normal(mean, half).log_prob(grid)
+bound = average(log_q, joint - log_q)
+by_score = score_gradients(mean, half, 100_000, baseline=bound).var()
+by_path = path_gradients(mean, half, 100_000).var()
+print("with a baseline, now more than twenty times:", bool(by_score > 20 * by_path))
+
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Over dimensions
 #
-# One dimension flatters the score function. Take $f(z)=\lVert z\rVert^2$ and $q=\mathcal N(m,I)$ in $d$ dimensions, and the derivative with respect to $m_1$ at $m=0$. There $z=\varepsilon$, and the score is $\varepsilon_1$. Write $\lVert\varepsilon\rVert^2=\varepsilon_1^2+R$, where $R$ collects the other coordinates, with $\mathbb E R=d-1$ and $\mathbb E R^2=d^2-1$. The moments $1,3,15$ of $\varepsilon_1^2,\varepsilon_1^4,\varepsilon_1^6$ give
+# One dimension flatters the score function. Take $f(z)=\lVert z\rVert^2$ and $q=\mathcal N(m,I)$ in $d$ dimensions, and the derivative with respect to $m_1$ at $m=0$. There $z=\varepsilon$, and the score is $\varepsilon_1$. Write $\lVert\varepsilon\rVert^2=\varepsilon_1^2+R$, where $R$ collects the other coordinates, with $\mathbb E R=d-1$ and $\mathbb E R^2=3(d-1)+(d-1)(d-2)=d^2-1$. The moments $1,3,15$ of $\varepsilon_1^2,\varepsilon_1^4,\varepsilon_1^6$ give
 # $\mathbb E[(\varepsilon_1^2+R)^2\varepsilon_1^2]=15+6(d-1)+d^2-1$. With the baseline $d=\mathbb E f$ we subtract $2d\,\mathbb E[f\varepsilon_1^2]-d^2=2d(d+2)-d^2$. The path's gradient is $2\varepsilon_1$. All have the mean zero, so these are the variances:
 #
 # $$\text{score: }(d+2)(d+4),\qquad\text{with baseline: }2d+8,\qquad\text{path: }4. \tag{4.28}$$
@@ -586,7 +597,7 @@ print("with one, less than three times:", one["score, baseline"] < 3 * one["path
 dims = torch.tensor([1, 2, 4, 8, 16, 32, 64])
 measured = []
 for d_ in dims.tolist():
-    eps = torch.randn(20_000, d_)
+    eps = torch.randn(100_000, d_)
     f_values, score = eps.square().sum(1), eps[:, 0]
     measured.append([(f_values * score).var(), ((f_values - d_) * score).var(), (2 * score).var()])
 measured = torch.tensor(measured)
@@ -626,7 +637,7 @@ def encoder(width, seed):
                          nn.Linear(width, 2))
 
 # %% [markdown]
-# The training loop. In $\log q$ only $-\log s$ is left after the path is inserted, up to a constant:
+# The training loop; the learning rate rises to 0.03 and falls again. In $\log q$ only $-\log s$ is left after the path is inserted, up to a constant:
 
 # %%
 def train(network, steps=1000, batch=100):
@@ -669,7 +680,7 @@ def bounds_of(mean, log_sd):
     return average(log_q, joints - log_q)
 
 # %% [markdown]
-# All 303 optimizations at once, by a quasi-Newton method (L-BFGS):
+# All 303 optimizations at once, by a quasi-Newton method (L-BFGS: with limited memory, after Broyden, Fletcher, Goldfarb and Shanno):
 
 # %%
 means = torch.tensor([-1.5, -0.25, 1.5])[:, None].repeat(1, 101).requires_grad_()
@@ -714,7 +725,7 @@ figures.stacked_panels(
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Read it from left to right. For small $x$ the posterior is one broad hump, and a Gaussian does. Then the hump splits, and the gap climbs to half a nat. There the best Gaussian *jumps*: on the left of the peak it spans both humps, on the right it sits on one. By Eq. (4.22), leaving out the other hump costs minus the logarithm of the share that is kept; what the kept hump's own shape adds is small. At $x=1.2$, our first picture, about two thirds are kept, and $-\log\frac23$ is the 0.4 nats that we lost. The share grows with $x$, so the gap shrinks:
+# Read it from left to right. For small $x$ the posterior is one broad hump, and a Gaussian does. Then the hump splits, and the gap climbs to half a nat. There the best Gaussian *jumps*: on the left of the peak it spans both humps, on the right it sits on one. By Eq. (4.22), nearly an equality where humps hardly overlap, leaving out the other hump costs minus the logarithm of the share that is kept; what the kept hump's own shape adds is small. At $x=1.2$, our first picture, about two thirds are kept, and $-\log\frac23$ is the 0.4 nats that we lost. The share grows with $x$, so the gap shrinks:
 
 # %%
 kept = (joints - evidence[:, None]).exp()[:, grid > -0.25].sum(1) * step       # right of the valley
@@ -736,7 +747,7 @@ print("the large encoders' gap at the jump is at least three times that at x = 1
       bool(at_jump > 3 * later))
 
 # %% [markdown]
-# Averaged over data from the model:
+# Averaged over data from the model (98 % of which lie between our points):
 
 # %%
 weight = evidence.exp() / evidence.exp().sum()
@@ -785,7 +796,7 @@ for method, values in gaps.items():
           "| all above 1:", bool((values > 1).all()))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Symptom.* The loss falls on average and never settles; from one seed to another the results differ. *Diagnosis.* Each draw pushes $q$ towards itself or away from itself with a strength of about 100, whether it was good or bad; only the sum of many pushes is right. *Cure.* A baseline, always. It leaves only the differences between draws.
+# *Symptom.* The loss falls on average and never settles; from one seed to another the results differ. *Diagnosis.* Every gain is about $-100$, so that each draw pushes $q$ away from itself, whether it was good or bad; only the average of many pushes is right. *Cure.* A baseline, always. It leaves only the differences between draws.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### A step has no slope
@@ -807,7 +818,7 @@ print("by the score, right to 1 %:", bool((by_score / exact - 1).abs() < 0.01))
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The standard deviation as a free parameter
 #
-# Gradient ascent on the bound, exact to the last digit, with $s$ itself as the parameter. It starts at $s=2$ and takes one modest step:
+# Gradient ascent on the bound, by the grid and so without any noise, with $s$ itself as the parameter. It starts at $s=2$ and takes one modest step:
 
 # %%
 def slope_of(parameter, to_sd):
@@ -851,12 +862,12 @@ print("by likelihood, true is better than shrunk:", exact[0] > exact[2])
 print("by the bound, true is better than shrunk: ", bound[0] > bound[2])
 
 # %% [markdown]
-# *Diagnosis.* A difference of bounds is a difference of likelihoods *minus a difference of gaps*, Eq. (4.5). With the columns of the rotated $W$ orthogonal, $\Lambda$ is diagonal and the gap of Eq. (4.17) vanishes; the true $W$ pays 0.68 nats for the same density. *Consequences.* A bound is no likelihood, and should not be called one. And where parameters are trained on a bound with a restricted $q$, they are drawn towards posteriors that $q$ can match; sometimes that is what we want, but it is not maximum likelihood: on the way from the true $W$ to the shrunk one, the bound rises and the likelihood falls. *Cure.* Compare bounds that are tight enough for the difference at hand. Chapter 11 will estimate gaps.
+# *Diagnosis.* A difference of bounds is a difference of likelihoods *minus a difference of gaps*, Eq. (4.5). With the columns of the rotated $W$ orthogonal, $\Lambda$ is diagonal and the gap of Eq. (4.17) vanishes; the true $W$ pays 0.68 nats for the same density. *Consequences.* A bound is no likelihood, and should not be called one. And where parameters are trained on a bound with a restricted $q$, they are drawn towards posteriors that $q$ can match; sometimes that is what we want, but it is not maximum likelihood: the shrunk $W$ has a higher bound than the true one, and a lower likelihood. *Cure.* Compare bounds that are tight enough for the difference at hand. Chapter 11 will estimate gaps.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Weights from a narrow q
 #
-# A fitted $q$ is also used to correct itself: draw from $q$, weigh each draw by $w=p(x,z)/q(z)$, and the mean weight is an unbiased estimate of $p(x)$, whatever $q$. But its variance depends on $\mathbb E_q[w^2]$. For two Gaussians with the same mean, in one dimension, the exponent of $p^2/q$ is $-\frac12z^2(2/s_p^2-1/s_q^2)$, and the integral is
+# A fitted $q$ is also used to correct itself: draw from $q$, weigh each draw by $w=p(x,z)/q(z)$, and the mean weight is an unbiased estimate of $p(x)$, for every $q$ that is nowhere zero. But its variance depends on $\mathbb E_q[w^2]$. For two Gaussians with the same mean, in one dimension, the exponent of $p^2/q$ is $-\frac12z^2(2/s_p^2-1/s_q^2)$, and the integral is
 #
 # $$\mathbb E_q\Big[\frac{p(z)^2}{q(z)^2}\Big]=\frac{s_q^2}{s_p\sqrt{2s_q^2-s_p^2}}\quad\text{if }s_q^2>\tfrac12s_p^2,\qquad\text{and infinite otherwise.} \tag{4.31}$$
 #
