@@ -97,7 +97,7 @@ class RateDistortion(NamedTuple):
 
     @property
     def objective(self):
-        """distortion + beta * rate, (B,)."""
+        """distortion + beta * rate, (B,). Eq. (6.7)."""
         return self.distortion + self.beta * self.rate
 
 

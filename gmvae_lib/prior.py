@@ -26,8 +26,8 @@ RATES = ("collapsed", "exact", "joint")
 def with_free_bits(rates, floor):
     """Rates (N, G) of G groups of dimensions, summed: (N,), where groups whose mean is below `floor` count as `floor`.
 
-    The mean over points is sum_g max(floor, mean rate of g), so that no gradient presses on what is below. Source:
-    Kingma et al. (2016), section 5.
+    The mean over points is sum_g max(floor, mean rate of g), so that no gradient presses on what is below. Eq. (6.15).
+    Source: Kingma et al. (2016), section 5.
     """
     below = rates.detach().mean(0) < floor
     return torch.where(below, floor, rates).sum(1)

@@ -147,8 +147,8 @@ assert torch.isclose(rate, torch.distributions.kl_divergence(q, prior))
 #
 # $$\mathcal J=\frac1N\sum_{n}\big(D_n+\beta R_n\big). \tag{5.4}$$
 #
-# With $\beta=1$, as everywhere in this chapter, $-\mathcal J$ is the ELBO. Other weights are the subject of chapter 6
-# ([on the map](00_start_here.ipynb#The-map)); we shall meet them here only by accident, as bugs.
+# With $\beta=1$, as everywhere in this chapter, $-\mathcal J$ is the ELBO. Other weights are the subject of
+# [chapter 6, β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb); we shall meet them here only by accident, as bugs.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The encoder
@@ -1263,10 +1263,11 @@ check("5.6", my_kl)
 # `likelihood.Binomial`, `likelihood.Gaussian`, `prior.StandardNormal`, `network.Encoder`, `network.Decoder`,
 # `vae.VAE`, `training.fit` and `evaluation.log_likelihood`.
 #
-# **Where this leads.** What if a nat of rate had another price than a nat of distortion? That is chapter 6. Why do
+# **Where this leads.** What if a nat of rate had another price than a nat of distortion? That is [chapter
+# 6](06_beta_and_the_rate_distortion_curve.ipynb). Why do
 # samples look worse than reconstructions? Chapter 7. And the plane at the top of this chapter shows clusters that the
 # prior knows nothing of: [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), gives it a mixture for a
-# prior, and chapter 2's EM comes back inside the network. Chapters 6 and 7 are still to come: see [the
+# prior, and chapter 2's EM comes back inside the network. Chapter 7 is still to come: see [the
 # map](00_start_here.ipynb#The-map).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
