@@ -161,7 +161,8 @@ class DivergenceExplorer(Panel):
             image.set_data(np.searchsorted(self.BANDS, function(means, log_sds)))
             ring.set_data([mean], [log_sd / math.log(2)])
         self._keep()
-        self._lowest = float(self._target.reverse(*places[0])), float(self._target.forward(*places[1]))
+        lowest = self._target.reverse(*places[0]), self._target.forward(*places[1])
+        self._lowest = tuple(max(0.0, float(value)) for value in lowest)  # no "-0.00" where q can be p
 
     def _keep(self):
         """Draws the target and its maps once, so that a moving q is drawn over them."""
