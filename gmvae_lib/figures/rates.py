@@ -29,5 +29,5 @@ def rate_plane(title, alt, points=None, curves=None, bound=None, names=None, xli
             axes.annotate(words, place, textcoords="offset points", xytext=(9, 7), fontsize=11,
                           bbox={"boxstyle": "round,pad=0.1", "facecolor": "white", "alpha": 0.75, "linewidth": 0})
         axes.set(title=title, xlabel="rate R (nats)", ylabel="distortion D (nats)", xlim=xlim, ylim=ylim)
-        axes.legend(markerscale=3 if small else 1)
+        axes.legend(markerscale=3 if small else 1, loc="upper right", frameon=small)
     return Picture(figure, alt)

@@ -346,8 +346,9 @@ figures.rate_plane(
 # $$\beta_c=\text{the largest eigenvalue of } S^{-1/2}\,C\,S^{-1/2}, \tag{6.14}$$
 #
 # (which has the eigenvalues of $C^{1/2}S^{-1}C^{1/2}$), and falls in some direction if $\beta$ is below. Above
-# $\beta_c$, saying nothing is a local minimum of the objective: any whisper costs more than it brings. For a Gaussian
-# decoder $S=\sigma^{-2}I$ in the right unit, and it is the switch-off price $\lambda_1/\sigma^2$ again.
+# $\beta_c$, saying nothing is a local minimum of the objective: any whisper costs more than it brings. A Gaussian
+# decoder expects the variance $\sigma^2$ everywhere: then $S=\sigma^2I$, and $\beta_c$ is the switch-off price
+# $\lambda_1/\sigma^2$ of Eq. (6.12) again.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # No network has been trained yet, and we can say at which $\beta$ the digits' VAE will fall silent (pixels that are
