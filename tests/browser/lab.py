@@ -167,8 +167,21 @@ class OpenNotebook:
     def formulas(self):
         return self.page.locator("mjx-container").count()
 
-    def pictures(self):
-        return self.page.locator(".jp-OutputArea-output img")
+    def pictures(self, at_least=0):
+        """How many pictures the outputs show, once there are so many: JupyterLab draws what is out of sight later."""
+        images = ".jp-OutputArea-output img"
+        self.page.wait_for_function(f"n => document.querySelectorAll('{images}').length >= n", arg=at_least)
+        return self.page.locator(images).count()
+
+    def wait_for_formulas(self):
+        """Waits until MathJax has set some formulas, and for a second no more."""
+        self.page.wait_for_function(
+            """() => {
+                const n = document.querySelectorAll("mjx-container").length;
+                if (n !== window.formulasSeen) [window.formulasSeen, window.seenAt] = [n, performance.now()];
+                return n > 0 && performance.now() - window.seenAt > 1000;
+            }"""
+        )
 
     def panel(self, n=0):
         return Panel(self.page, self.page.locator(".gmvae-panel").nth(n))

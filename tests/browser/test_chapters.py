@@ -42,7 +42,7 @@ def address(chrome, tmp_path_factory):
 def chapter(request, chrome, address):
     """A chapter, opened and run; `before` is what a reader sees before running anything."""
     notebook = lab.OpenNotebook(chrome, address, request.param)
-    notebook.before = {"pictures": notebook.pictures().count(), "panels": notebook.panels()}
+    notebook.before = {"pictures": notebook.pictures(len(CHAPTERS[notebook.name])), "panels": notebook.panels()}
     notebook.seconds = notebook.run_all()
     yield notebook
     notebook.close()
@@ -61,6 +61,8 @@ def test_every_cell_runs(chapter, record_property):
 @pytest.mark.parametrize(("source", "path"), pairs(), ids=lambda path: path.name)
 def test_every_formula_is_set(source, path, chrome, address):
     notebook = lab.OpenNotebook(chrome, address, path.relative_to(ROOT / "notebooks").as_posix())
+    if "$" in source.read_text(encoding="utf-8"):
+        notebook.wait_for_formulas()
     assert notebook.unset_formulas() == []
     assert (notebook.formulas() > 0) == ("$" in source.read_text(encoding="utf-8"))
     notebook.close()
