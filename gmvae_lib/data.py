@@ -177,8 +177,9 @@ def check_columns(low, high):
     if constant:
         raise ValueError(f"Column(s) {constant[:8]} of x are constant, so no Gaussian has a density there: drop them "
                          "with x[:, x.std(0) > 0], or project with PCA first.")
-    exponent = math.frexp(float((high.double() - low.double()).amax()))[1]
-    if abs(exponent) > 500 or not (high.double() - low.double()).isfinite().all():
+    size = float((high.double() - low.double()).amax())
+    exponent = math.frexp(size)[1]
+    if abs(exponent) > 500 or not math.isfinite(size):
         raise ValueError("The squares of x leave float64's range: divide x by its largest absolute value first.")
     return math.ldexp(1.0, exponent)
 

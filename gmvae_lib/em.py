@@ -21,6 +21,7 @@ from gmvae_lib.families import (
     natural_parameters,
     rounding,
     unpack,
+    variances,
 )
 from gmvae_lib.gaussian import LOG_2PI
 from gmvae_lib.points import Points
@@ -90,12 +91,7 @@ def step(points, parameters, kind, reg_covar, factors=None):
 
 def expansion_dtype(points, parameters, kind, factors):
     """The cheapest type in which expanding the square keeps its digits; None where only whitening does."""
-    variances = parameters.covariances
-    if kind in ("full", "tied"):
-        variances = variances.diagonal(dim1=-2, dim2=-1)
-    elif kind == "spherical":
-        variances = variances.unsqueeze(1)
-    size = parameters.means.abs() + variances.sqrt()  # of the coordinates of the points of component k
+    size = parameters.means.abs() + variances(parameters.covariances, kind).sqrt()  # of component k's coordinates
     lost = rounding(size, factors, kind)
     return next((dtype for dtype in (points.dtype, torch.float64) if lost <= limit(dtype)), None)
 

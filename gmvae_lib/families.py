@@ -61,6 +61,13 @@ def scale(covariances, kind, hint="raise reg_covar"):
     return covariances.sqrt()
 
 
+def variances(covariances, kind):
+    """The variance of each coordinate, (K, D), or fewer rows or columns where these are all the same."""
+    if kind in ("full", "tied"):
+        return covariances.diagonal(dim1=-2, dim2=-1)
+    return covariances.unsqueeze(1) if kind == "spherical" else covariances
+
+
 def rounding(x, factors, kind):
     """How many times the rounding of one number the square xᵀ Sigma_k⁻¹ x loses when it is multiplied out, x (K, D):
     |x|ᵀ |Sigma_k⁻¹| |x|, the largest over k. No change of units alters it. Source: Higham (2002), section 3.1."""

@@ -197,8 +197,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         else:
             centers = (means.to(points.device) - points.center) / points.scale
         if any(value is None for value in given):
-            start = families.maximization(partition_statistics(points, centers, kind), kind,
-                                    self.reg_covar / points.scale**2)
+            statistics = partition_statistics(points, centers, kind)
+            start = families.maximization(statistics, kind, self.reg_covar / points.scale**2)
         else:
             start = families.Parameters(weights, centers, None)
         if means is not None:
@@ -286,8 +286,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     def _frame(self):
         """A center and a scale, a power of two, for points that the fitted mixture is asked about."""
         center = self.weights_ @ self.means_
-        variance = self.covariances_.diagonal(dim1=-2, dim2=-1) if self.covariances_.ndim > 2 else self.covariances_
-        size = (self.means_ - center).abs().max() + variance.abs().max().sqrt()
+        variances = families.variances(self.covariances_, self.covariance_type)
+        size = (self.means_ - center).abs().max() + variances.max().sqrt()
         return center, math.ldexp(1.0, math.frexp(float(size))[1])
 
     def _evaluate(self, x, answer):

@@ -182,7 +182,7 @@ def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, f
         batch = x[index] if transform is None else transform(x[index], generator)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             elbo = model.elbo(batch, beta, method=method, generator=generator, validate=False,
-                               free_bits=free_bits)
+                              free_bits=free_bits)
         optimizer.zero_grad(set_to_none=True)
         loss = -elbo.value.mean()
         (loss / (1 + beta) if model.gated and not each else loss).backward()
