@@ -86,6 +86,48 @@ def log_likelihood(model, x, n_samples=100, beta=None, seed=0, chunk=50_000):
     return torch.logsumexp(torch.stack(parts), 0) - math.log(n_samples)
 
 
+@torch.no_grad()
+def aggregate_log_prob(model, x, z, beta=None, chunk=500_000):
+    """log q(z) of the aggregate posterior of x (N, D), q(z) = 1/N sum_n q(z | x_n), at z (M, d): (M,), in nats.
+    Eq. (7.3).
+
+    chunk: how many numbers the table of (z, x_n, dimension) may hold at once.
+    """
+    mean, log_var = model.encode(model.check(x), beta)
+    rows = max(1, chunk // mean.numel())
+    log_q = [torch.logsumexp(log_prob_diag(part.unsqueeze(1), mean, log_var), 1) for part in z.split(rows)]
+    return torch.cat(log_q) - math.log(len(mean))
+
+
+class Surgery(NamedTuple):
+    """The rate's two parts, in nats per point, each with its Monte Carlo standard error. Eq. (7.4)."""
+
+    information: float
+    marginal_kl: float
+    information_error: float
+    marginal_kl_error: float
+
+
+@torch.no_grad()
+def elbo_surgery(model, x, n_samples=16, beta=None, seed=0):
+    """Splits the mean rate on x (N, D) into the mutual information of a point's index and its z, and the KL divergence
+    from the aggregate posterior to the prior: a `Surgery`.
+
+    The aggregate posterior sums over all of x, so the information is at most log N; the two parts use draws of their
+    own, `n_samples` a point. Source: Hoffman & Johnson (2016).
+    """
+    x = model.check(x)
+    generator = torch.Generator(x.device).manual_seed(seed)
+    mean, log_var = model.encode(x, beta)
+    parts = torch.empty(2, n_samples, dtype=torch.float64)  # of each pass over x
+    for s in range(n_samples):
+        z, other = (sample_diag(mean, log_var, generator) for _ in range(2))
+        information = log_prob_diag(z, mean, log_var) - aggregate_log_prob(model, x, z, beta)
+        marginal_kl = aggregate_log_prob(model, x, other, beta) - model.prior.log_prob(other)
+        parts[:, s] = torch.stack([information.mean(), marginal_kl.mean()])
+    return Surgery(*parts.mean(1).tolist(), *(parts.std(1) / math.sqrt(n_samples)).tolist())
+
+
 class RateDistortion(NamedTuple):
     """Where a model stands at each beta (B,): distortions and rates (B,), in nats per point, and numbers of active
     units (B,)."""

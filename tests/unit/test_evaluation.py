@@ -1,6 +1,7 @@
 """Scores against brute force over permutations, scikit-learn, and log-likelihoods that have a formula."""
 
 import itertools
+import math
 
 import numpy as np
 import pytest
@@ -141,3 +142,43 @@ def test_the_curve_of_a_gated_network_is_its_points():
         assert curve.active[i] == evaluation.active_units(model, x, beta).sum()
     with pytest.raises(ValueError, match="one point only"):
         evaluation.rate_distortion(VAE.build(64, 3, (8,)), x, [1.0])
+
+
+# The rate taken apart
+
+
+def test_the_aggregate_posterior_is_a_mixture_of_the_encoder_s_gaussians():
+    model, x, z = VAE.build(64, 3, (8,)), load("digits").x[:40], torch.randn(25, 3)
+    with torch.no_grad():
+        mean, log_var = model.encode(x)
+    parts = torch.distributions.Independent(torch.distributions.Normal(mean, (0.5 * log_var).exp()), 1)
+    mixture = torch.distributions.MixtureSameFamily(torch.distributions.Categorical(torch.ones(40)), parts)
+    found = evaluation.aggregate_log_prob(model, x, z)
+    assert torch.allclose(found, mixture.log_prob(z), atol=1e-4)
+    assert torch.allclose(found, evaluation.aggregate_log_prob(model, x, z, chunk=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", PRIORS)
+def test_surgery_s_parts_add_up_to_the_rate(kind):
+    torch.manual_seed(0)
+    model, x = VAE.build(64, 2, (8,), prior=PRIORS[kind]()), load("digits").x[:60]
+    parts = evaluation.elbo_surgery(model, x, n_samples=100)
+    _, rate = evaluation.mean_elbo(model, x, 400, method="exact")
+    error = math.hypot(parts.information_error, parts.marginal_kl_error)
+    assert abs(parts.information + parts.marginal_kl - rate) < 4 * error < 0.1
+    assert 0 <= parts.information <= math.log(60)
+
+
+def test_surgery_finds_nothing_in_silence_and_everything_in_isolation():
+    model, x = linear_gaussian(), torch.randn(50, 5)
+    layer = model.encoder.mlp.layers[0]
+    with torch.no_grad():
+        layer.weight.zero_()
+        layer.bias.zero_()
+    silent = evaluation.elbo_surgery(model, x, 4)
+    assert silent.information == pytest.approx(0, abs=1e-5) and silent.marginal_kl == pytest.approx(0, abs=1e-5)
+    with torch.no_grad():
+        layer.weight[:2] = 100 * torch.randn(2, 5)
+        layer.bias[2:] = -6.0
+    alone = evaluation.elbo_surgery(model, x, 4)
+    assert alone.information == pytest.approx(math.log(50), abs=0.01)
