@@ -273,7 +273,7 @@ def _run_cases():
     return [tuple(torch.tensor(values, **DOUBLE) for values in run) for run in runs]
 
 
-PAIR = (torch.tensor([0.7, 0.3], **DOUBLE), torch.tensor([[-2.0, -2.0], [2.0, 2.0]], **DOUBLE),
+PAIR = (torch.tensor([0.7, 0.3], **DOUBLE), torch.tensor([[-2.5, -1.5], [2.5, 1.5]], **DOUBLE),
         torch.tensor([[0.25, 1.0], [2.0, 0.5]], **DOUBLE).log())
 SLANTED = torch.tensor([[1.0, 0.0], [0.9, 0.4]], **DOUBLE)  # the factor of a covariance
 
@@ -322,17 +322,17 @@ def _grid():
 
 
 def belong_together(sample, log_prob):
-    """Eq. (13.1) for squares of side 2, and the total."""
+    """Eq. (13.1) for squares of side 1, and the total."""
     z, grid = sample(20_000, torch.Generator().manual_seed(0)), _grid()
     mass = log_prob(grid).exp() * 0.01
-    shares = [torch.bincount(_box(points), weights, minlength=196) for points, weights in
+    shares = [torch.bincount(_box(points), weights, minlength=784) for points, weights in
               ((z, torch.full((len(z),), 1 / len(z), **DOUBLE)), (grid, mass))]
     return float(bool(abs(mass.sum() - 1) < 0.01 and (shares[0] - shares[1]).abs().max() < 0.02))
 
 
 def _box(points):
-    index = (points / 2).floor().clamp(-7, 6).long() + 7
-    return index[:, 0] * 14 + index[:, 1]
+    index = points.floor().clamp(-14, 13).long() + 14
+    return index[:, 0] * 28 + index[:, 1]
 
 
 def _moments(sample, log_prob, squares=False):
