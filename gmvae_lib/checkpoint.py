@@ -22,6 +22,7 @@ class History:
     beta: list = field(default_factory=list)
     validation: list = field(default_factory=list)  # -ELBO with the final beta on held-out data, where given
     seconds: list = field(default_factory=list)
+    precision: str = "float32"  # of the networks: what was asked for, or with "auto" what was found faster
     interrupted: bool = False
     stopped_early: bool = False
 

@@ -48,7 +48,8 @@ class Binomial(nn.Module):
 
     def log_prob(self, x, params):
         """log p(x | z), summed over the D pixels: (N,), in nats. Eq. (5.13)."""
-        return (self.log_choices[x.long()] + x * params - self.scale * F.softplus(params)).sum(-1)
+        log_choices = self.log_choices.index_select(0, x.long().reshape(-1)).reshape(x.shape)  # faster than [x.long()]
+        return (log_choices + x * params - self.scale * F.softplus(params)).sum(-1)
 
     def mean(self, params):
         """E[x | z], (N, D)."""

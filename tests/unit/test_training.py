@@ -407,7 +407,7 @@ def test_a_random_state_of_another_device_is_left_out(tmp_path):
 @pytest.mark.parametrize(("settings", "message"), [
     ({"prior_update": "magic"}, "prior_update is 'magic': choose 'gradient', 'em' or 'fixed'"),
     ({"prior_update": "em"}, "prior_update='em' needs a MixturePrior: StandardNormal has no M-step"),
-    ({"precision": "float16"}, "precision is 'float16': choose 'float32' or 'bfloat16'"),
+    ({"precision": "float16"}, "precision is 'float16': choose 'float32', 'bfloat16' or 'auto'"),
     ({"patience": 3}, "patience needs validation data"),
     ({"epochs": 0}, "epochs is 0 and batch_size 128: both must be at least 1"),
     ({"batch_size": 0}, "batch_size 0: both must be at least 1"),
