@@ -1,5 +1,6 @@
 """Every picture of the course. Each function returns a `Picture`: a matplotlib figure and what it shows, in words."""
 
+from gmvae_lib.figures.bugs import published_ascent, six_programs, unequal_pair
 from gmvae_lib.figures.choice import count_panels, fit_panels
 from gmvae_lib.figures.course import PARTS, READY, course_map
 from gmvae_lib.figures.latent import clusters, discriminant_plane, latent_plane
@@ -29,5 +30,6 @@ __all__ = [
     "heatmaps", "counts", "table", "fit_panels", "count_panels",
     "joint_slices", "gaussian_outlines", "stacked_panels",
     "rate_plane",
+    "six_programs", "published_ascent", "unequal_pair",
     "latent_plane", "discriminant_plane", "clusters", "PARTS", "READY", "course_map",
 ]
