@@ -123,10 +123,11 @@ def pick_dtype(device):
     return torch.float64 if minor == 0 and 6 <= major <= 10 else torch.float32
 
 
-def check_array(x, n_features=None, name="x"):
+def check_array(x, n_features=None, name="x", views=False):
     """Returns x (N, D), a tensor or an array of numbers, as a tensor of float32 or float64, or raises ValueError.
 
-    `n_features` is the D that is required, if any. An array of floats is not copied, even if it is memory-mapped.
+    `n_features` is the D that is required, if any; with `views`, x may be (N, V, D) too. An array of floats is not
+    copied, even if it is memory-mapped.
     """
     try:
         if not isinstance(x, torch.Tensor):
@@ -136,19 +137,20 @@ def check_array(x, n_features=None, name="x"):
                 x = torch.from_numpy(x if min(x.strides, default=0) >= 0 else x.copy())  # torch takes no other strides
     except (TypeError, ValueError, RuntimeError) as error:
         raise ValueError(f"{name} is not an array of numbers: {error}") from error
-    if x.ndim != 2:
-        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (N, D), one row a point. For one feature, use "
-                         f"{name}.reshape(-1, 1).")
-    if len(x) == 0 or x.shape[1] == 0:
+    if x.ndim != 2 and not (views and x.ndim == 3):
+        groups = " (or (N, V, D), V views of each)" if views else ""
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (N, D), one row a point{groups}. For one "
+                         f"feature, use {name}.reshape(-1, 1).")
+    if x.numel() == 0:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: it is empty.")
     if x.is_complex():
         raise ValueError(f"{name} is complex: give real numbers.")
     if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
         x = x.to(torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32)
-    if n_features is not None and x.shape[1] != n_features:
-        raise ValueError(f"{name} has {x.shape[1]} features: expected {n_features}, as in fit.")
+    if n_features is not None and x.shape[-1] != n_features:
+        raise ValueError(f"{name} has {x.shape[-1]} features: expected {n_features}, as in fit.")
     if not all(torch.isfinite(part.sum()) for part in blocks(x)):  # the rows are looked for only if this fails
-        bad = torch.cat([~part.isfinite().all(1) for part in blocks(x)]).nonzero().ravel().tolist()
+        bad = torch.cat([~part.isfinite().flatten(1).all(1) for part in blocks(x)]).nonzero().ravel().tolist()
         if bad:
             raise ValueError(f"{name} has NaN or infinite values in {len(bad)} row(s), the first are {bad[:5]}: drop "
                              "these rows, or fill the gaps in.")
@@ -156,8 +158,8 @@ def check_array(x, n_features=None, name="x"):
 
 
 def blocks(x):
-    """x (N, D) in blocks of rows of 32 MiB: so a file is read once, where a sum over all rows reads it D times."""
-    return x.split(max(1, 2**25 // (x.element_size() * x.shape[1])))
+    """x (N, ...) in blocks of rows of 32 MiB: so a file is read once, where a sum over all rows reads it D times."""
+    return x.split(max(1, 2**25 // (x.element_size() * x[0].numel())))
 
 
 def check_weights(weights, n):

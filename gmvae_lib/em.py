@@ -3,6 +3,7 @@
 The E-step multiplies features by natural parameters, the M-step responsibilities by features (`families`, chapter 2).
 Data come centered and in chunks (`points`). Where a component is so tight, so far out or so flat that the expanded
 square would lose digits, whitened differences x - mu_k take its place: slower, but exact.
+The views of a point share its component: their features are summed, and all the rest stays as it is (chapter 9).
 Sources: Dempster, Laird & Rubin (1977); Bishop (2006), chapter 9.
 """
 
@@ -34,7 +35,7 @@ MAX_ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3}  # nats a point: what 
 def suitable_threads(points, n_components, kind):
     """One thread while the data are small, all of PyTorch's otherwise."""
     threads = torch.get_num_threads()
-    if 8 * points.n * n_features(points.dim, n_components, kind) < SMALL_BYTES:
+    if 8 * points.n * points.views * n_features(points.dim, n_components, kind) < SMALL_BYTES:
         torch.set_num_threads(1)
     try:
         yield
@@ -43,11 +44,11 @@ def suitable_threads(points, n_components, kind):
 
 
 def em_step(x, parameters, kind="full", reg_covar=1e-6):
-    """One E-step and one M-step on x (N, D).
+    """One E-step and one M-step on x (N, D), or on groups (N, V, D).
 
     Returns the new `Parameters` and the mean log-likelihood (nats per point) of the old ones.
     """
-    points = Points(check_array(x))
+    points = Points(check_array(x, views=True))
     start = to_frame(points, Parameters(*parameters))
     updated, _, log_likelihood = step(points, start, kind, reg_covar / points.scale**2)
     return Parameters(*(value.cpu() for value in from_frame(points, updated))), log_likelihood
@@ -104,6 +105,7 @@ def limit(dtype):
 def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
     """Yields (chunk (D, n), its weights (n,) or None, phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)).
 
+    With V views, chunk is (D, V n), phi their sum, and the last log pi_k + sum_v log N(x_nv | mu_k, Sigma_k).
     dtype: the type in which to expand the square, Eq. (2.23); None to whiten, Eq. (1.4), which is done in float64;
         by default the cheapest that keeps its digits. All are overwritten by the next chunk's.
     """
@@ -112,9 +114,11 @@ def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
         dtype = expansion_dtype(points, parameters, kind, factors)
     n_components, dim = parameters.means.shape
     room = n_features(dim, n_components, kind)
+    parameters = parameters._replace(weights=parameters.weights ** (1 / points.views))  # each view brings its share
     if dtype is None:
         for chunk, weights in points.chunks(room):
-            yield chunk, weights, None, _whitened_log_joint(chunk, parameters, factors.root, kind) - points.log_volume
+            joint = _whitened_log_joint(chunk, parameters, factors.root, kind) - points.log_volume
+            yield chunk, weights, None, points.sum_views(joint)
         return
     theta, root = natural_parameters(parameters, kind, factors), factors.root.to(dtype)
     theta[:, -1] -= points.log_volume
@@ -123,10 +127,11 @@ def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
         n = chunk.shape[1]
         if buffer is None or n > buffer.shape[1]:
             buffer = chunk.new_empty(theta.shape[1] + n_components, n)
-        phi = features(chunk, kind, out=buffer[:theta.shape[1], :n])
-        joint = torch.mm(theta, phi, out=buffer[theta.shape[1]:, :n])
+        phi = points.sum_views(features(chunk, kind, out=buffer[:theta.shape[1], :n]))
+        joint = torch.mm(theta, phi, out=buffer[theta.shape[1]:, :phi.shape[1]])
         if kind == "tied":
-            joint -= 0.5 * torch.linalg.solve_triangular(root, chunk, upper=False).square_().sum(0)
+            distance = torch.linalg.solve_triangular(root, chunk, upper=False).square_().sum(0)
+            joint -= 0.5 * points.sum_views(distance)
         yield chunk, weights, phi, joint
 
 
@@ -157,7 +162,9 @@ def normalize(joint):
 
 
 def expectation(points, parameters, kind, reference, dtype=None, factors=None):
-    """The E-step over all chunks: `Statistics` about `reference` (K, D), and the mean log-likelihood.
+    """The E-step over all chunks: `Statistics` about `reference` (K, D), and the mean log-likelihood of a point.
+
+    A point counts once for each of its views.
 
     With a `dtype` the sums are the product Eq. (2.25), in that type, and `reference` must be the origin.
     """
@@ -169,9 +176,10 @@ def expectation(points, parameters, kind, reference, dtype=None, factors=None):
         if dtype:
             part = resp @ phi.T  # Eq. (2.25)
             part = (part[:, -1], part[:, -1 - len(chunk):-1],  # phi's rows: products, x, 1
-                    _scatter(chunk, weights) if kind == "tied" else part[:, :-1 - len(chunk)])
+                    _scatter(chunk, None if weights is None else points.to_views(weights)) if kind == "tied" else
+                    part[:, :-1 - len(chunk)])
         else:
-            part = weighted_sums(chunk, resp, reference, kind)
+            part = weighted_sums(chunk, points.to_views(resp), reference, kind)
         sums = accumulate(sums, part)
     *sums, total = points.total(*sums, total)
     counts, first, second = sums

@@ -50,6 +50,10 @@ class GaussianMixture(DensityMixin, BaseEstimator):
     Methods take an (N, D) tensor or array, N points of D features, and answer in kind. They raise ValueError for
     data with NaN, infinite values, constant columns, another D, or fewer points than components, and where a component
     collapses in spite of reg_covar; `fit` warns (RuntimeWarning) of those that live by it.
+    They take groups, too, (N, V, D): V views of each of N things. The views of one thing share a component and are
+    independent given it: p(x_1, ..., x_V) = sum_k pi_k prod_v N(x_v | mu_k, Sigma_k) (chapter 9). "Point" then means
+    group throughout: each has one answer, one sample weight, one term in mean log-likelihoods and in criteria; starting
+    means are sought among the groups' means. The V of a question may differ from the fit's.
     """
 
     def __init__(self, n_components=1, covariance_type="full", tol=1e-3, max_iter=100, n_init=1, reg_covar=1e-6,
@@ -73,7 +77,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.distributed = distributed
 
     def fit(self, x, y=None, sample_weight=None):
-        """Fits by EM; `y` is ignored. A point of weight w (N,) counts as w points.
+        """Fits by EM to points (N, D) or groups (N, V, D); `y` is ignored. A point of weight w (N,) counts as w points.
 
         x may be a memory-mapped array larger than memory. Warns (ConvergenceWarning) where `tol` was not reached in
         `max_iter` steps.
@@ -84,7 +88,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return self._fit(Points(x, weights, self.device, self.dtype, self.distributed))
 
     def fit_batches(self, batches):
-        """Fits by EM to data that come in batches (n, D): the result is `fit`'s for all of them together.
+        """Fits by EM to data that come in batches (n, D) or (n, V, D): the result is `fit`'s for all of them together.
 
         batches: a list, a DataLoader or another iterable that starts anew each time, or a function that returns a fresh
             iterator. Each step of EM goes through it once, and the start needs three more sweeps.
@@ -95,16 +99,19 @@ class GaussianMixture(DensityMixin, BaseEstimator):
                              "function that returns a fresh iterator.")
 
         def read():
-            dim = None
+            shape = None
             for batch in batches() if callable(batches) else batches:
-                batch = check_array(batch, n_features=dim, name="a batch")
-                dim = batch.shape[1]
+                batch = check_array(batch, shape and shape[-1], "a batch", views=True)
+                shape = shape or tuple(batch.shape[1:])
+                if tuple(batch.shape[1:]) != shape:
+                    raise ValueError(f"a batch holds points of shape {tuple(batch.shape[1:])}: expected {shape}, as in "
+                                     "the first batch.")
                 yield batch
 
         return self._fit(Points(read, None, self.device, self.dtype, self.distributed))
 
     def partial_fit(self, x, y=None, sample_weight=None):
-        """One step of online EM with the points x (n, D); the first call fits to them as `fit` does.
+        """One step of online EM with the points x (n, D) or (n, V, D); the first call fits to them as `fit` does.
 
         For data that are seen once. The model's own statistics move towards those of the batch, less with each batch,
         and an M-step follows. Source: Cappé & Moulines (2009).
@@ -121,7 +128,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         self.n_batches_ += 1
         step = self.n_batches_ ** -FORGETTING
         memory = families.statistics_of(old, kind, reg_covar)
-        sums = [(1 - step) * a + step / points.weight * b for a, b in zip(memory[:3], batch[:3], strict=True)]
+        share = step / (points.weight * points.views)
+        sums = [(1 - step) * a + share * b for a, b in zip(memory[:3], batch[:3], strict=True)]
         updated = families.maximization(families.Statistics(*sums, old.means), kind, reg_covar, old)
         return self._keep(points, updated, [*self.log_likelihood_[:-1].tolist(), log_likelihood,
                                             em.mean_log_prob(points, updated, kind)], False)
@@ -301,10 +309,14 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         return result if isinstance(given, torch.Tensor) else result.numpy(force=True)
 
     def _check_data(self, x, reset=False):
-        """x as a checked tensor (N, D): what is no tensor goes through scikit-learn's checks first."""
-        if not isinstance(x, torch.Tensor):
+        """x as a checked tensor, (N, D) or (N, V, D): what is no tensor goes through scikit-learn's checks first."""
+        n_axes = getattr(x, "ndim", 2)
+        if not isinstance(x, torch.Tensor) and n_axes <= 3:
+            views = x.shape[:2] if n_axes == 3 else None
+            x = x if views is None else x.reshape(-1, x.shape[2])
             x = validate_data(self, x, reset=reset, dtype=("float64", "float32"), ensure_all_finite=False)
-        return check_array(x, n_features=None if reset else self.n_features_in_)
+            x = x if views is None else x.reshape(*views, -1)
+        return check_array(x, None if reset else self.n_features_in_, views=True)
 
     def _check_settings(self):
         if self.covariance_type not in COVARIANCE_TYPES:

@@ -2,6 +2,7 @@
 
 In memory, in batches that are read anew for each sweep, or spread over the processes of `torch.distributed`: EM sees
 centered, scaled chunks of a size that fits the cache, and sums. Memory does not grow with the number of points.
+A point may be a group: V views of one thing, which share its component (chapter 9). One view is the usual case.
 """
 
 import math
@@ -18,8 +19,10 @@ DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
 class Points:
     """N points of D features: `n` of them, of total weight `weight`, centered at `center`, in units of `scale`.
 
+    Each has `views` views: one, or V where x has a third axis.
+
     Arguments:
-        x: a tensor (N, D); or a function that returns a fresh iterator over such tensors, the batches.
+        x: a tensor (N, D) or (N, V, D); or a function that returns a fresh iterator over such tensors, the batches.
         weights: the points' weights (N,), for data in memory; all one by default.
         device, dtype: where and in which precision sweeps compute: by default, the best device at hand, and
             float32 only where float64 is slow (`pick_dtype`).
@@ -39,10 +42,12 @@ class Points:
             x = x.detach().cpu() if x.device.type == "mps" else x.detach()  # which has no float64
             if self.device.type == "cuda" and 2 * x.nbytes < torch.cuda.mem_get_info(self.device)[0]:
                 x = x.to(self.device)
-        self.batches = (lambda: [x]) if isinstance(x, torch.Tensor) else x
+        read = (lambda: [x]) if isinstance(x, torch.Tensor) else x
+        self.batches = lambda: (batch.unsqueeze(1) if batch.ndim == 2 else batch for batch in read())  # (n, V, D) each
         if center is None:
             center, scale = self._survey()
         else:
+            self.views = 1 if x.ndim == 2 else x.shape[1]
             self._count(len(x))
         self.dim, self.center = len(center), center.to(self.device, torch.float64)
         self.scale = scale if self.dtype == torch.float32 else 1.0
@@ -52,20 +57,22 @@ class Points:
         """Reads the data once, for their number, their mean and their scale."""
         n, total, low, high = 0, 0.0, math.inf, -math.inf
         for batch in self.batches():
+            self.views, n = batch.shape[1], n + len(batch)
             for part in blocks(batch):
-                n, total = n + len(part), total + part.sum(0, dtype=torch.float64)
+                part = part.flatten(0, 1)
+                total = total + part.sum(0, dtype=torch.float64)
                 low, high = part.amin(0).clamp(max=low), part.amax(0).clamp(min=high)
         if n == 0:
             raise ValueError("There are no batches: give at least one array (n, D).")
         self._count(n)
-        if self.n == 1:
+        if self.n * self.views == 1:
             raise ValueError("x has 1 sample: a covariance needs more.")
         total, = self.total(total)
         if self.distributed:
             low, high = (edge.to(self.device, torch.float64) for edge in (low, high))
             dist.all_reduce(low, dist.ReduceOp.MIN)
             dist.all_reduce(high, dist.ReduceOp.MAX)
-        return total / self.n, check_columns(low, high)
+        return total / (self.n * self.views), check_columns(low, high)
 
     def _count(self, n):
         """Sets the number and the weight of all points, and the number of the first that this process holds."""
@@ -78,16 +85,20 @@ class Points:
 
     def chunks(self, n_features, dtype=torch.float64):
         """Yields (chunk (D, n), its weights (n,) or None), one column a point: as many as leave room in the cache for
-        `n_features` numbers each. A chunk is overwritten by the next."""
+        `n_features` numbers each. A chunk is overwritten by the next.
+
+        With V views, a chunk is (D, V n): all points' first views, then all second ones, and so on."""
         budget = CHUNK_BYTES if self.device.type == "cpu" else DEVICE_CHUNK_BYTES
-        size = max(256, budget // (dtype.itemsize * n_features))
+        size = max(1, max(256, budget // (dtype.itemsize * n_features)) // self.views)
         center, first, buffer = self.center[:, None], 0, None
         for batch in self.batches():
             for part in batch.split(size):
                 if buffer is None:
-                    buffer = torch.empty(self.dim, min(size, self.n), dtype=torch.float64, device=self.device)
-                chunk = buffer[:, :len(part)]
-                torch.sub(part.T.to(self.device, torch.float64), center, out=chunk)
+                    width = min(size, self.n) * self.views
+                    buffer = torch.empty(self.dim, width, dtype=torch.float64, device=self.device)
+                chunk = buffer[:, :len(part) * self.views]
+                columns = part[:, 0].T if self.views == 1 else part.permute(2, 1, 0).flatten(1)
+                torch.sub(columns.to(self.device, torch.float64), center, out=chunk)
                 if self.scale != 1:
                     chunk /= self.scale
                 weights = None
@@ -96,8 +107,17 @@ class Points:
                 first += len(part)
                 yield chunk.to(dtype), weights
 
+    def sum_views(self, values):
+        """Values (..., V n) of a chunk's columns, summed over the views of each point: (..., n)."""
+        return values if self.views == 1 else values.unflatten(-1, (self.views, -1)).sum(-2)
+
+    def to_views(self, values):
+        """Values (..., n) of a chunk's points, given to each of their views: (..., V n)."""
+        return values if self.views == 1 else torch.cat([values] * self.views, -1)
+
     def rows(self, order):
-        """The points of these numbers (n,), (n, D) in the frame, and their weights (n,): the same in every process."""
+        """The points of these numbers (n,), (n, D) in the frame, and their weights (n,): the same in every process.
+        A point with several views lies at their mean."""
         found = torch.zeros(len(order), self.dim + 1, dtype=torch.float64, device=self.device)
         order, place = order.sort()  # a file is read from its beginning to its end
         first = self.first
@@ -105,7 +125,7 @@ class Points:
             here = (order >= first) & (order < first + len(batch))
             inside = (order[here] - first).to(batch.device)
             here = here.to(self.device)
-            found[here, :-1] = (batch[inside].to(self.device, torch.float64) - self.center) / self.scale
+            found[here, :-1] = (batch[inside].to(self.device, torch.float64).mean(1) - self.center) / self.scale
             if self.weights is None:
                 found[here, -1] = 1
             else:

@@ -13,7 +13,8 @@ RUNS, STEPS = 3, 10  # "k-means": the best of so many runs of so many steps
 
 
 def seed_means(points, n_components, init, generator):
-    """K starting means (K, D), in the frame of `points`, from at most `SAMPLE` of them; heavier points count more.
+    """K starting means (K, D), in the frame of `points`, from at most `SAMPLE` of them; heavier points count more, and
+    one with several views lies at their mean.
 
     init: "random" draws points; "k-means++" draws them far apart (Arthur & Vassilvitskii, 2007); "k-means" moves those
         to the centers of the points nearest to them, `STEPS` times, and keeps the best of `RUNS` attempts.
@@ -70,12 +71,14 @@ def _draw(n, generator):
 
 
 def partition_statistics(points, means, kind):
-    """`Statistics` in which each point belongs to its nearest mean alone: k-means' E-step, Eq. (2.29)."""
+    """`Statistics` in which each point belongs to its nearest mean alone: k-means' E-step, Eq. (2.29). The views of a
+    point go where their mean goes."""
     sums = None
     for chunk, weights in points.chunks(2 * means.shape[1] + len(means)):
-        nearest = (means.square().sum(1, keepdim=True) - 2 * means @ chunk).argmin(0)  # |x|² is the same for all
+        square = points.views * means.square().sum(1, keepdim=True)
+        nearest = (square - 2 * means @ points.sum_views(chunk)).argmin(0)  # |x|² is the same for all
         resp = torch.nn.functional.one_hot(nearest, len(means)).T.to(chunk)
         if weights is not None:
             resp = resp * weights
-        sums = accumulate(sums, weighted_sums(chunk, resp, means, kind))
+        sums = accumulate(sums, weighted_sums(chunk, points.to_views(resp), means, kind))
     return Statistics(*points.total(*sums), means)
