@@ -3,7 +3,7 @@
 from gmvae_lib.figures.bugs import published_ascent, six_programs, unequal_pair
 from gmvae_lib.figures.choice import count_panels, fit_panels
 from gmvae_lib.figures.course import PARTS, READY, course_map
-from gmvae_lib.figures.latent import clusters, discriminant_plane, latent_plane
+from gmvae_lib.figures.latent import RATIO, clusters, discriminant_plane, latent_plane, misfit
 from gmvae_lib.figures.mixtures import (
     blend,
     cloud_panels,
@@ -31,5 +31,5 @@ __all__ = [
     "joint_slices", "gaussian_outlines", "stacked_panels",
     "rate_plane",
     "six_programs", "published_ascent", "unequal_pair",
-    "latent_plane", "discriminant_plane", "clusters", "PARTS", "READY", "course_map",
+    "latent_plane", "discriminant_plane", "clusters", "misfit", "RATIO", "PARTS", "READY", "course_map",
 ]

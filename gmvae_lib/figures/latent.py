@@ -72,3 +72,33 @@ def clusters(model, data, title, alt, per_row=10, size=(10.5, 4.8)):
             spine.set_visible(False)
         figure.suptitle(title)
     return Picture(figure, alt)
+
+
+RATIO = {"cmap": "PuOr_r", "vmin": -4, "vmax": 4}  # of log-ratios: violet where below, orange where above
+
+
+def misfit(x, y, log_q, log_p, title, alt, marks=None, size=(11.5, 4.2)):
+    """Two log-densities on a grid, (len(y), len(x)) each: the densities of codes, q, and of a prior, p, on one scale,
+    and the logarithm of their ratio; `marks` maps a label to places (M, 2)."""
+    figure, axes = subplots(1, 3, size=size, sharex=True, sharey=True)
+    x, y, log_q, log_p = map(array, (x, y, log_q, log_p))
+    panels = {"codes, q(z)": np.exp(log_q), "prior, p(z)": np.exp(log_p), "log q(z) − log p(z)": log_q - log_p}
+    top = np.quantile(panels["codes, q(z)"], 0.999)  # a few sharp spots would leave the rest dark
+    with style():
+        for i, (axis, (label, values)) in enumerate(zip(axes, panels.items(), strict=True)):
+            colors = RATIO if i == 2 else {"cmap": "cividis", "vmin": 0, "vmax": top}
+            image = axis.pcolormesh(x, y, values, shading="nearest", rasterized=True, **colors)
+            axis.set(title=label, xlabel="$z_1$", aspect="equal")
+            axis.grid(False)
+            if i:
+                bar = figure.colorbar(image, ax=axes[:2] if i == 1 else axes[2], shrink=0.8, extend="both" if i == 2 else
+                                      "max", label="nats" if i == 2 else "density")
+                bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+        axes[0].set_ylabel("$z_2$")
+        for i, (label, places) in enumerate((marks or {}).items()):
+            axes[2].plot(*array(places).T, "xo"[i % 2], color="black", markersize=8 - 2 * (i % 2), label=label,
+                         markerfacecolor="white", markeredgewidth=1.8)
+        if marks:
+            axes[2].legend(loc="upper left", frameon=True, fontsize=10, borderpad=0.3, handletextpad=0.2)
+        figure.suptitle(title)
+    return Picture(figure, alt)
