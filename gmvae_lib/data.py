@@ -147,6 +147,9 @@ def check_array(x, n_features=None, name="x", views=False):
         raise ValueError(f"{name} is complex: give real numbers.")
     if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
         x = x.to(torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32)
+    if x.ndim == 3 and n_features is not None and x.shape[2] != n_features:
+        raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (N, {n_features}), one row a point, or groups "
+                         f"(N, V, {n_features}). Images are rows too: {name}.flatten(1).")
     if n_features is not None and x.shape[-1] != n_features:
         raise ValueError(f"{name} has {x.shape[-1]} features: expected {n_features}, as in fit.")
     if not all(torch.isfinite(part.sum()) for part in blocks(x)):  # the rows are looked for only if this fails

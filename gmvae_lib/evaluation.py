@@ -66,7 +66,7 @@ def mean_elbo(model, x, n_samples=16, beta=1.0, method="collapsed", seed=0):
 @torch.no_grad()
 def log_likelihood(model, x, n_samples=100, beta=None, seed=0, chunk=50_000):
     """The importance-weighted bound log 1/S sum_s p(x, z_s) / q(z_s | x), (N,), in nats: it rises to log p(x) with S.
-    Eq. (5.17).
+    Eq. (5.17). For groups (N, V, D) it is that of the V views together.
 
     chunk: how many z are decoded at once. Source: Burda, Grosse & Salakhutdinov (2016).
     """
@@ -80,8 +80,10 @@ def log_likelihood(model, x, n_samples=100, beta=None, seed=0, chunk=50_000):
         size = (min(step, n_samples - start), *mean.shape)
         z = sample_diag(mean.expand(size), log_var.expand(size), generator)
         flat = z.flatten(0, 1)
-        joint = model.likelihood.log_prob(x, model.decoder(flat, *gate).reshape(size[0], *x.shape))
-        log_weight = joint + model.prior.log_prob(flat).reshape(size[:2]) - log_prob_diag(z, mean, log_var)
+        given_z = model.likelihood.log_prob(x, model.decoder(flat, *gate).reshape(size[0], *x.shape))
+        log_q = log_prob_diag(z, mean, log_var)
+        given_z, log_q = (value.reshape(*size[:2], -1).sum(2) for value in (given_z, log_q))  # a group's views together
+        log_weight = given_z + model.prior.log_prob(flat).reshape(size[:2]) - log_q
         parts.append(torch.logsumexp(log_weight, 0))
     return torch.logsumexp(torch.stack(parts), 0) - math.log(n_samples)
 

@@ -50,8 +50,9 @@ class Gate(nn.Module):
             self.offset.data = 1 - self.slope.detach() * turns
 
     def forward(self, beta):
-        """beta: a number, or a tensor (N, 1); below 1e-6 it counts as 1e-6."""
-        beta = torch.as_tensor(beta, dtype=self.slope.dtype, device=self.slope.device).reshape(-1, 1)
+        """beta: a number, or a tensor (N, 1), or (N, 1, 1) for groups; below 1e-6 it counts as 1e-6."""
+        beta = torch.as_tensor(beta, dtype=self.slope.dtype, device=self.slope.device)
+        beta = beta.reshape(-1, 1) if beta.ndim < 2 else beta
         log_beta = beta.clamp_min(1e-6).log()  # log 0 makes gradients NaN, and warm-up starts there
         return torch.sigmoid(self.slope * log_beta + self.offset)
 

@@ -1,6 +1,10 @@
 """Priors p(z) over the latent space, and their rates KL(q(z | x) ‖ p(z)).
 
 The encoder's q is a diagonal Gaussian, given by `mean` and `log_var`, each (N, d). All results are in nats.
+
+Everything takes groups, too, (N, V, d): V views of each of N things, each with a z of its own, which share one
+component (chapter 9). Their joint density sum_k pi_k prod_v N(z_v | mu_k, Sigma_k) is a mixture once more, in V d
+dimensions: what is said of each component is summed over views first. Rates are then nats per view.
 """
 
 import math
@@ -33,6 +37,16 @@ def with_free_bits(rates, floor):
     return torch.where(below, floor, rates).sum(1)
 
 
+def n_views(mean):
+    """V, for groups (N, V, d); 1 for points (N, d)."""
+    return mean.shape[1] if mean.ndim == 3 else 1
+
+
+def sum_views(values, n_axes):
+    """Values (N, ...) with `n_axes` axes; where there is one more, of views, their sums over the views."""
+    return values.sum(1) if values.ndim > n_axes else values
+
+
 class StandardNormal(nn.Module):
     """p(z) = N(0, I)."""
 
@@ -44,7 +58,7 @@ class StandardNormal(nn.Module):
 
     def log_prob(self, z):
         """log p(z), (N,)."""
-        return log_prob_diag(z, self._zeros, self._zeros)
+        return sum_views(log_prob_diag(z, self._zeros, self._zeros), 1)
 
     def sample(self, n, component=None, generator=None):
         """n draws of z, (n, d). There is one component, number 0."""
@@ -58,8 +72,10 @@ class StandardNormal(nn.Module):
         free_bits: see `with_free_bits`; each dimension has its own.
         """
         if free_bits:
-            return with_free_bits(kl_standard(mean.unsqueeze(2), log_var.unsqueeze(2)), free_bits)
-        return kl_standard(mean, log_var)
+            rates = kl_standard(mean.unsqueeze(-1), log_var.unsqueeze(-1))
+            return with_free_bits(rates.mean(1) if mean.ndim == 3 else rates, free_bits)
+        rate = kl_standard(mean, log_var)
+        return rate.mean(1) if mean.ndim == 3 else rate
 
     def responsibilities(self, mean, log_var):
         """(N, 1) ones: everything belongs to the only component."""
@@ -119,14 +135,14 @@ class MixturePrior(nn.Module):
         return self.scale_tril @ self.scale_tril.mT
 
     def component_log_prob(self, z):
-        """log N(z | mu_k, Sigma_k), (N, K)."""
+        """log N(z | mu_k, Sigma_k), (N, K); of each view, (N, V, K)."""
         if self.covariance_type == "diag":
-            return log_prob_diag(z.unsqueeze(1), self.means, self.log_var)
-        return log_prob_full(z, self.means, self.scale_tril).T
+            return log_prob_diag(z.unsqueeze(-2), self.means, self.log_var)
+        return log_prob_full(z.flatten(0, -2), self.means, self.scale_tril).T.unflatten(0, z.shape[:-1])
 
     def log_prob(self, z):
         """log p(z), (N,): the sum over dimensions first, then the log-sum-exp over components. Eq. (8.4)."""
-        return torch.logsumexp(self.logits.log_softmax(0) + self.component_log_prob(z), dim=1)
+        return torch.logsumexp(self.logits.log_softmax(0) + sum_views(self.component_log_prob(z), 2), dim=1)
 
     def sample(self, n, component=None, generator=None):
         """n draws of z, (n, d), from the mixture or from one component."""
@@ -142,17 +158,18 @@ class MixturePrior(nn.Module):
         return self.means[index] + (self.scale_tril[index] @ noise.unsqueeze(-1)).squeeze(-1)
 
     def component_kl(self, mean, log_var):
-        """KL(q ‖ N(mu_k, Sigma_k)) in closed form, (N, K). Eqs. (8.11) and (8.12)."""
+        """KL(q ‖ N(mu_k, Sigma_k)) in closed form, (N, K); of each view, (N, V, K). Eqs. (8.11) and (8.12)."""
         if self.covariance_type == "diag":
-            return kl_diag(mean.unsqueeze(1), log_var.unsqueeze(1), self.means, self.log_var)
-        return kl_diag_full(mean, log_var, self.means, self.scale_tril).T
+            return kl_diag(mean.unsqueeze(-2), log_var.unsqueeze(-2), self.means, self.log_var)
+        mean, log_var, shape = mean.flatten(0, -2), log_var.flatten(0, -2), mean.shape[:-1]
+        return kl_diag_full(mean, log_var, self.means, self.scale_tril).T.unflatten(0, shape)
 
     def responsibilities(self, mean, log_var):
         """gamma (N, K), proportional to pi_k exp(-KL_k): the optimal q(c | x). Eq. (8.15)."""
-        return (self.logits.log_softmax(0) - self.component_kl(mean, log_var)).softmax(1)
+        return (self.logits.log_softmax(0) - sum_views(self.component_kl(mean, log_var), 2)).softmax(1)
 
     def rate(self, mean, log_var, method="collapsed", resp=None, n_samples=1, generator=None, free_bits=0.0):
-        """KL(q ‖ p), or an upper bound of it, (N,).
+        """KL(q ‖ p), or an upper bound of it, (N,); of groups, that of all V views together, divided by V.
 
         Arguments:
             method: "exact": Monte Carlo with `n_samples` draws, unbiased, and never above the others in expectation,
@@ -166,14 +183,15 @@ class MixturePrior(nn.Module):
             return with_free_bits(self.rate(mean, log_var, method, resp, n_samples, generator).unsqueeze(1), free_bits)
         if method == "exact":
             draws = (sample_diag(mean, log_var, generator) for _ in range(n_samples))
-            return -entropy_diag(log_var) - torch.stack([self.log_prob(z) for z in draws]).mean(0)
+            cross_entropy = -torch.stack([self.log_prob(z) for z in draws]).mean(0)
+            return (cross_entropy - sum_views(entropy_diag(log_var), 1)) / n_views(mean)
         if method not in RATES:
             raise ValueError(f"method is {method!r}: choose one of {RATES}.")
-        log_weights, kl = self.logits.log_softmax(0), self.component_kl(mean, log_var)
+        log_weights, kl = self.logits.log_softmax(0), sum_views(self.component_kl(mean, log_var), 2)
         if method == "collapsed":
-            return -torch.logsumexp(log_weights - kl, dim=1)
+            return -torch.logsumexp(log_weights - kl, dim=1) / n_views(mean)
         resp = (log_weights - kl).softmax(1) if resp is None else resp
-        return (resp * (kl - log_weights)).sum(1) + torch.special.xlogy(resp, resp).sum(1)
+        return ((resp * (kl - log_weights)).sum(1) + torch.special.xlogy(resp, resp).sum(1)) / n_views(mean)
 
     @torch.no_grad()
     def update(self, mean, log_var, resp=None):
@@ -181,7 +199,8 @@ class MixturePrior(nn.Module):
         (N, K), by default the current responsibilities. It is EM's, with each point's variance added.
         Eqs. (8.22)–(8.25). Sums are taken about the old means, so that far-off clusters lose no digits."""
         resp = self.responsibilities(mean, log_var) if resp is None else resp
-        resp, mean, var = resp.T.double(), mean.double(), log_var.double().exp()
+        resp = resp.repeat_interleave(n_views(mean), 0).T.double()
+        mean, var = mean.flatten(0, -2).double(), log_var.flatten(0, -2).double().exp()
         reference = self.means.double()
         counts = resp.sum(1)
         first, second = [], []

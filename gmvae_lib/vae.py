@@ -16,7 +16,9 @@ from gmvae_lib.prior import StandardNormal
 
 
 class Elbo(NamedTuple):
-    """The two parts of the evidence lower bound (ELBO), each (N,), in nats, and the rate's weight beta. Eq. (5.3)."""
+    """The two parts of the evidence lower bound (ELBO), each (N,), in nats, and the rate's weight beta. Eq. (5.3).
+
+    For groups they are nats per view: V times `value` is a lower bound of log p(x_1, ..., x_V)."""
 
     distortion: torch.Tensor
     rate: torch.Tensor
@@ -30,6 +32,9 @@ class Elbo(NamedTuple):
 
 class VAE(nn.Module):
     """p(z) p(x | z), with q(z | x) to infer z. Source: Kingma & Welling (2014).
+
+    Where x (N, D) is asked for, groups (N, V, D) serve as well: V views of each of N things, each view with its own z,
+    all with the same component (chapter 9).
 
     Arguments:
         encoder: x / likelihood.scale (N, D) to (mean, log_var), each (N, d).
@@ -56,9 +61,9 @@ class VAE(nn.Module):
         return next(self.parameters()).device
 
     def check(self, x):
-        """Returns x (N, D) as float32 on the model's device; ValueError for a wrong shape, NaN, or pixels outside the
+        """Returns x as float32 on the model's device; ValueError for a wrong shape, NaN, or pixels outside the
         likelihood's support."""
-        x = check_array(x, n_features=self.encoder.data_dim)
+        x = check_array(x, n_features=self.encoder.data_dim, views=True)
         self.likelihood.check(x)
         return x.to(self.device, torch.get_default_dtype())
 
@@ -82,13 +87,15 @@ class VAE(nn.Module):
         Returns an `Elbo`. Raises ValueError as `check` does.
         """
         x = self.check(x) if validate else x
-        gate = _optional(beta if self.gated else None)
+        each = isinstance(beta, torch.Tensor) and beta.ndim == 2
+        gate = _optional((beta.unsqueeze(1) if each and x.ndim == 3 else beta) if self.gated else None)
         mean, log_var = (value.to(x.dtype) for value in self.encoder(x / self.likelihood.scale, *gate))
         params = self.decoder(sample_diag(mean, log_var, generator), *gate).to(x.dtype)
         with torch.autocast(x.device.type, enabled=False):  # networks bear half precision; sums of squares do not
             distortion = -self.likelihood.log_prob(x, params)
+            distortion = distortion.mean(1) if x.ndim == 3 else distortion
             rate = self.prior.rate(mean, log_var, method=method, generator=generator, free_bits=free_bits)
-        return Elbo(distortion, rate, beta.squeeze(1) if isinstance(beta, torch.Tensor) and beta.ndim == 2 else beta)
+        return Elbo(distortion, rate, beta.squeeze(1) if each else beta)
 
     @property
     def gated(self):

@@ -141,7 +141,7 @@ def test_input_is_checked(method):
     x = load("digits").x[:5].clone()
     with pytest.raises(ValueError, match="x has 63 features: expected 64"):
         call(x[:, :63])
-    with pytest.raises(ValueError, match=r"shape \(5, 8, 8\): expected \(N, D\)"):
+    with pytest.raises(ValueError, match=r"shape \(5, 8, 8\): expected \(N, 64\), .*x.flatten\(1\)"):
         call(x.reshape(5, 8, 8))
     with pytest.raises(ValueError, match=r"whole numbers in 0..16 \(Binomial\), but x runs from 0 to 8.*rescale"):
         call(x / 2)
