@@ -4,7 +4,7 @@
 #   make test         run every test: library, equations, notebooks, browser, lint
 #   make notebooks    execute the sources that changed into notebooks   NAMES="02 05"  only these, ALL=1  all
 #   make lint         ruff and codespell
-#   make bench        speed and memory beside scikit-learn, pomegranate and a plain training loop
+#   make bench        speed and memory beside scikit-learn, pomegranate, pythae and a plain training loop
 #   make checkpoints  train the shipped models again
 #   make clean        remove .venv
 #
@@ -47,7 +47,7 @@ lint: $(TEST)
 	$(BIN)/codespell
 
 bench: $(TEST)
-	-$(PIP) --quiet pomegranate==1.1.2
+	-$(PIP) --quiet pomegranate==1.1.2 pythae==0.1.2
 	$(BIN)/python -m tests.benchmarks $(ARGS)
 
 checkpoints: $(TEST)
