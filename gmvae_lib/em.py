@@ -7,7 +7,7 @@ The views of a point share its component: their features are summed, and all the
 Sources: Dempster, Laird & Rubin (1977); Bishop (2006), chapter 9.
 """
 
-from contextlib import contextmanager
+import math
 
 import torch
 
@@ -26,21 +26,16 @@ from gmvae_lib.families import (
 )
 from gmvae_lib.gaussian import LOG_2PI
 from gmvae_lib.points import Points
+from gmvae_lib.speed import at_most_threads
 
 SMALL_BYTES = 2**23  # all points' features: below this, handing work to other cores takes longer than doing it
 MAX_ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3}  # nats a point: what expanding the square may lose
 
 
-@contextmanager
 def suitable_threads(points, n_components, kind):
-    """One thread while the data are small, all of PyTorch's otherwise."""
-    threads = torch.get_num_threads()
-    if 8 * points.n * points.views * n_features(points.dim, n_components, kind) < SMALL_BYTES:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
+    """One thread while the data are small, all of PyTorch's otherwise: a context."""
+    size = 8 * points.n * points.views * n_features(points.dim, n_components, kind)
+    return at_most_threads(1 if size < SMALL_BYTES else math.inf)
 
 
 def em_step(x, parameters, kind="full", reg_covar=1e-6):

@@ -13,7 +13,7 @@ def at_most_threads(n):
     Small work is slower on several: handing it over takes longer than doing it.
     """
     before = torch.get_num_threads()
-    torch.set_num_threads(max(1, min(before, int(n))))
+    torch.set_num_threads(max(1, int(min(before, n))))
     try:
         yield
     finally:
