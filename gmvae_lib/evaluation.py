@@ -66,7 +66,7 @@ def mean_elbo(model, x, n_samples=16, beta=1.0, method="collapsed", seed=0):
 @torch.no_grad()
 def log_likelihood(model, x, n_samples=100, beta=None, seed=0, chunk=50_000):
     """The importance-weighted bound log 1/S sum_s p(x, z_s) / q(z_s | x), (N,), in nats: it rises to log p(x) with S.
-    Eq. (5.17). For groups (N, V, D) it is that of the V views together.
+    Eq. (5.24). For groups (N, V, D) it is that of the V views together.
 
     chunk: how many z are decoded at once. Source: Burda, Grosse & Salakhutdinov (2016).
     """
@@ -96,9 +96,10 @@ def aggregate_log_prob(model, x, z, beta=None, chunk=500_000):
     chunk: how many numbers the table of (z, x_n, dimension) may hold at once.
     """
     mean, log_var = model.encode(model.check(x), beta)
-    rows = max(1, chunk // mean.numel())
-    log_q = [torch.logsumexp(log_prob_diag(part.unsqueeze(1), mean, log_var), 1) for part in z.split(rows)]
-    return torch.cat(log_q) - math.log(len(mean))
+    rows, log_q = max(1, chunk // mean.numel()), z.new_empty(len(z))
+    for part, place in zip(z.split(rows), log_q.split(rows), strict=True):
+        place[:] = torch.logsumexp(log_prob_diag(part.unsqueeze(1), mean, log_var), 1)
+    return log_q - math.log(len(mean))
 
 
 class Surgery(NamedTuple):
