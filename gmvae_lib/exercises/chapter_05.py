@@ -6,7 +6,7 @@ import torch
 from torch.nn.functional import softplus
 
 from gmvae_lib.exercises import Exercise
-from gmvae_lib.gaussian import kl_diag, kl_standard
+from gmvae_lib.gaussian import kl_standard
 
 
 def _normal(*shape, seed=0):
@@ -37,6 +37,29 @@ def _gradient_exp(mean, log_var, eps):
 
 def _bound(log_ratio):
     return torch.logsumexp(log_ratio, 0) - math.log(len(log_ratio))
+
+
+def _share(low, high, x_hat, sigma):
+    a, b = (low - x_hat) / sigma, (high - x_hat) / sigma
+    a, b = torch.where(a + b > 0, -b, a), torch.where(a + b > 0, -a, b)
+    log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
+    return log_b + torch.log(-torch.expm1(log_a - log_b))
+
+
+def _plain(low, high, x_hat, sigma):
+    return (torch.special.ndtr((high - x_hat) / sigma) - torch.special.ndtr((low - x_hat) / sigma)).log()
+
+
+def _density(x, x_hat, sigma):
+    return -0.5 * ((x - x_hat) / sigma).square() - math.log(sigma) - 0.5 * math.log(2 * math.pi)
+
+
+def _inside(x, x_hat, sigma):
+    return _share(0 * x - 0.5, 0 * x + 16.5, x_hat, sigma)
+
+
+def _truncated(x, x_hat, sigma):
+    return (_share(x - 0.5, x + 0.5, x_hat, sigma) - _inside(x, x_hat, sigma)).sum(-1)
 
 
 EXERCISES = {
@@ -185,36 +208,44 @@ EXERCISES = {
         hint="With S = 1 it must return log_ratio's only row.",
     ),
     "5.6": Exercise(
-        cases=lambda: [(_normal(5, 3), _normal(5, 3, seed=1), _normal(3, seed=2), _normal(3, seed=3)),
-                       (_normal(2, 4, seed=4), _normal(2, 4, seed=5), _normal(4, seed=6), _normal(4, seed=7) - 1)],
-        solution=kl_diag,
+        cases=lambda: [(_counts(4, 3, n=16), 8 + 4 * _normal(4, 3, seed=1), 1.9),
+                       (_counts(3, 5, n=16, seed=2), 8 + 10 * _normal(3, 5, seed=3), 0.7)],
+        solution=_truncated,
         mistakes={
-            "this is the divergence the other way round: the average must be over q, the first Gaussian.":
-                lambda m, lv, mp, lvp: kl_diag(mp, lvp, m, lv),
-            "the half is missing.": lambda m, lv, mp, lvp: 2 * kl_diag(m, lv, mp, lvp),
-            "you averaged over dimensions: the divergence is their sum.":
-                lambda m, lv, mp, lvp: kl_diag(m, lv, mp, lvp) / m.shape[-1],
-            "you did not sum over the dimensions: the result has shape (N,).":
-                lambda m, lv, mp, lvp: 0.5 * (lvp - lv + ((m - mp).square() + lv.exp()) / lvp.exp() - 1),
-            "the logarithms have the wrong sign: it is log s² - log sigma².":
-                lambda m, lv, mp, lvp: 0.5 * (lv - lvp + ((m - mp).square() + lv.exp()) / lvp.exp() - 1).sum(-1),
-            "the squared distance of the means must be divided by the prior's variance, too.":
-                lambda m, lv, mp, lvp: 0.5 * (lvp - lv + (m - mp).square() + (lv - lvp).exp() - 1).sum(-1),
-            "the encoder's variance must be divided by the prior's, too.":
-                lambda m, lv, mp, lvp: 0.5 * (lvp - lv + (m - mp).square() / lvp.exp() + lv.exp() - 1).sum(-1),
-            "you used log_var_p's exponential as a standard deviation and squared it: it is s² already.":
-                lambda m, lv, mp, lvp: 0.5 * (lvp - lv + ((m - mp).square() + lv.exp()) / (2 * lvp).exp() - 1).sum(-1),
-            "the logarithm of the prior's variance is missing: its normalizing constant costs something too.":
-                lambda m, lv, mp, lvp: 0.5 * (-lv + ((m - mp).square() + lv.exp()) / lvp.exp() - 1).sum(-1),
-            "the distance of the means must be squared.":
-                lambda m, lv, mp, lvp: 0.5 * (lvp - lv + (m - mp + lv.exp()) / lvp.exp() - 1).sum(-1),
-            "you halved the logarithms twice: the half stands before the sum.":
-                lambda m, lv, mp, lvp: kl_diag(m, lv, mp, lvp) - 0.25 * (lvp - lv).sum(-1),
-            "the -1 is missing: the divergence of a Gaussian from itself must be zero.":
-                lambda m, lv, mp, lvp: 0.5 * (lvp - lv + ((m - mp).square() + lv.exp()) / lvp.exp()).sum(-1),
-            "this is the rate against the standard normal: the prior's mean and variance must enter.":
-                lambda m, lv, mp, lvp: kl_standard(m, lv),
+            "this is Eq. (5.18), which spends some of its probability outside of 0..16: divide by what lies inside.":
+                lambda x, x_hat, sigma: _share(x - 0.5, x + 0.5, x_hat, sigma).sum(-1),
+            "this is Eq. (5.21): the ends have taken what should be thrown away.":
+                lambda x, x_hat, sigma: _share(torch.where(x > 0, x - 0.5, -1e3), torch.where(x < 16, x + 0.5, 1e3),
+                                               x_hat, sigma).sum(-1),
+            "the part that is kept runs from -1/2 to 16 1/2: with 0 and 16 half of the outer bins is missing.":
+                lambda x, x_hat, sigma: (_share(x - 0.5, x + 0.5, x_hat, sigma)
+                                         - _share(0 * x, 0 * x + 16, x_hat, sigma)).sum(-1),
+            "the part that is kept runs from -1/2 to 16 1/2: the outer bins have two sides.":
+                lambda x, x_hat, sigma: (_share(x - 0.5, x + 0.5, x_hat, sigma)
+                                         - _share(0 * x - 0.5, 0 * x + 15.5, x_hat, sigma)).sum(-1),
+            "you multiplied by the part that is kept: divide by it, that is, subtract its logarithm.":
+                lambda x, x_hat, sigma: (_share(x - 0.5, x + 0.5, x_hat, sigma) + _inside(x, x_hat, sigma)).sum(-1),
+            "you divided by a probability where its logarithm must be subtracted.":
+                lambda x, x_hat, sigma: (_share(x - 0.5, x + 0.5, x_hat, sigma)
+                                         / _inside(x, x_hat, sigma).exp()).sum(-1),
+            "this is a density: take the bin's share in place of the density at its centre.":
+                lambda x, x_hat, sigma: (_density(x, x_hat, sigma) - _inside(x, x_hat, sigma)).sum(-1),
+            "a bin reaches half a level to each side: you took a whole one.":
+                lambda x, x_hat, sigma: (_share(x - 1, x + 1, x_hat, sigma) - _inside(x, x_hat, sigma)).sum(-1),
+            "a bin reaches from half a level below to half a level above: you began at the level itself.":
+                lambda x, x_hat, sigma: (_share(x, x + 1, x_hat, sigma) - _inside(x, x_hat, sigma)).sum(-1),
+            "in the tails the difference of two distribution functions is a rounded zero: use log_share.":
+                lambda x, x_hat, sigma: (_plain(x - 0.5, x + 0.5, x_hat, sigma)
+                                         - _plain(0 * x - 0.5, 0 * x + 16.5, x_hat, sigma)).sum(-1),
+            "you divided by sigma² where sigma is meant.":
+                lambda x, x_hat, sigma: _truncated(x, x_hat, sigma**2),
+            "you averaged over the pixels: a log-likelihood is their sum.":
+                lambda x, x_hat, sigma: _truncated(x, x_hat, sigma) / x.shape[-1],
+            "you did not sum over the pixels: the result has shape (N,).":
+                lambda x, x_hat, sigma: _share(x - 0.5, x + 0.5, x_hat, sigma) - _inside(x, x_hat, sigma),
+            "you summed over the images too: the result has shape (N,).":
+                lambda x, x_hat, sigma: _truncated(x, x_hat, sigma).sum(),
         },
-        hint="It must be zero for a Gaussian and itself, and exercise 5.1's rate where mean_p and log_var_p are 0.",
+        hint="For one pixel, the probabilities of 0..16 must sum to one.",
     ),
 }

@@ -214,43 +214,107 @@ def test_eq_5_16_squared_error_with_a_weight_fixes_the_noise():
         assert torch.allclose(rest, rest[:1].expand(30))
 
 
-def test_eq_5_17_importance_weighted_bound_rises_from_the_elbo_to_the_evidence():
-    mean, sd = 0.3, 0.5
+def test_eq_5_17_density_changes_with_the_unit():
+    y = MultivariateNormal(randn(3), torch.eye(3, dtype=torch.float64) * 0.4 + 0.2)
+    x = MultivariateNormal(16 * y.mean, 16**2 * y.covariance_matrix)  # of x = 16 y
+    points = 16 * y.sample((20,))
+    assert torch.allclose(x.log_prob(points), y.log_prob(points / 16) - 3 * math.log(16))
+
+
+def bin_share(x, x_hat, sigma):
+    return Normal(x_hat, sigma).cdf(x + 0.5) - Normal(x_hat, sigma).cdf(x - 0.5)
+
+
+def test_eq_5_18_rounding_gives_each_bin_what_the_density_holds_there():
+    x_hat, sigma = torch.tensor([2.2, 7.9, -0.4]).double(), 1.3
+    draws = (x_hat + sigma * randn(400_000, 3)).round()
+    for x in ([2.0, 8.0, 0.0], [3.0, 7.0, -1.0]):
+        cells = [integrate.quad(lambda u, k=k, m=m: stats.norm.pdf(k + u, m, sigma), -0.5, 0.5)[0]
+                 for k, m in zip(x, x_hat.tolist(), strict=True)]
+        written = bin_share(torch.tensor(x).double(), x_hat, sigma).prod()
+        assert float(written) == pytest.approx(math.prod(cells), rel=1e-9)
+        assert float((draws == torch.tensor(x)).all(1).double().mean()) == pytest.approx(float(written), abs=2e-3)
+
+
+def test_eq_5_19_average_log_density_of_a_dequantized_pixel_bounds_its_log_probability():
+    u = np.linspace(-0.5, 0.5, 2001)
+    for pdf in (stats.norm(0.3, 0.4).pdf, stats.laplace(0.1, 0.3).pdf, stats.t(2, 1.0, 0.2).pdf):
+        for x in (0, 1, 3):
+            left = math.log(integrate.quad(lambda v, pdf=pdf, x=x: pdf(x + v), -0.5, 0.5, points=(0.1, 0.3))[0])
+            right = np.trapezoid(np.log(pdf(x + u)), u)
+            assert right <= left
+            assert left - right < 0.5 * np.ptp(np.log(pdf(x + u)))  # and is no trivial bound
+
+
+def test_eq_5_20_dequantized_gaussian_loses_a_twenty_fourth_of_the_precision():
+    x, x_hat, sigma = *randn(2, 3), 0.7
+    nodes, weights = np.polynomial.legendre.leggauss(8)  # exact for the polynomial that log N(x + u) is
+    average = sum(w / 2 * Normal(x_hat, sigma).log_prob(x + u / 2).sum() for u, w in zip(nodes, weights, strict=True))
+    assert torch.isclose(average, Normal(x_hat, sigma).log_prob(x).sum() - 3 / (24 * sigma**2))
+
+
+def test_eq_5_21_rounding_and_clipping_gives_probabilities_of_17_levels():
+    edges = np.array([-math.inf, *(k - 0.5 for k in range(1, 17)), math.inf])
+    for x_hat, sigma in ((-3.0, 4.0), (8.2, 1.5), (17.0, 3.0)):
+        cdf = torch.as_tensor(stats.norm.cdf(edges, x_hat, sigma))
+        written = cdf[1:] - cdf[:-1]
+        draws = (x_hat + sigma * randn(400_000)).round().clamp(0, 16)
+        assert torch.allclose(draws.long().bincount(minlength=17).double() / 400_000, written, atol=4e-3)
+        assert float(written.sum()) == pytest.approx(1)
+        assert (written >= bin_share(torch.arange(17).double(), *double(x_hat, sigma)) - 1e-12).all()
+
+
+def test_eq_5_22_bits_cost_less_than_the_levels_by_what_the_levels_add():
     rng = np.random.default_rng(0)
-    z = mean + sd * rng.standard_normal(1_000_000)
-    log_ratio = log_joint(X, z) - stats.norm.logpdf(z, mean, sd)
-
-    def bound(size):  # the mean over many groups of `size` draws
-        groups = log_ratio.reshape(-1, size)
-        return float(np.mean(np.logaddexp.reduce(groups, axis=1) - math.log(size)))
-
-    elbo = average(log_joint(X, GRID) - stats.norm.logpdf(GRID, mean, sd), mean, sd)
-    assert bound(1) == pytest.approx(elbo, abs=0.02)
-    assert bound(1) < bound(4) < bound(16) < bound(1000) < np.log(evidence(X)) + 5e-3
-    assert bound(1_000_000) == pytest.approx(np.log(evidence(X)), abs=0.03)
+    joint = rng.dirichlet(np.ones(25)).reshape(5, 5)  # two pixels of five levels; a bit says whether one is above 2
+    bit = np.arange(5) > 2
+    for i, j in itertools.product(range(5), repeat=2):
+        bits = joint[np.ix_(bit == bit[i], bit == bit[j])].sum()
+        conditional = joint[i, j] / bits
+        others = joint[np.ix_(bit == bit[i], bit == bit[j])] / bits
+        assert math.log(joint[i, j]) == pytest.approx(math.log(bits) + math.log(conditional))
+        assert others.sum() == pytest.approx(1) and math.log(conditional) <= 0
 
 
-W, B, S2 = randn(5, 2, seed=7), randn(5, seed=8), 0.3
+TOY = np.array([0.1, 0.8])  # the chapter's own toy, with the decoder (z/4, z²/2) and the noise 0.3
 
 
-def test_eq_5_18_linear_model_is_gaussian():
-    z, noise = randn(400_000, 2, seed=1), math.sqrt(S2) * randn(400_000, 5, seed=2)
-    x = z @ W.T + B + noise
-    assert torch.allclose(x.mean(0), B, atol=0.02)
-    assert torch.allclose(torch.cov(x.T), W @ W.T + S2 * torch.eye(5), atol=0.05)
-    model = MultivariateNormal(B, W @ W.T + S2 * torch.eye(5))
-    grid = torch.cartesian_prod(*[torch.linspace(-8, 8, 401, dtype=torch.float64)] * 2)  # and by quadrature over z
-    log_joint = Normal(grid @ W.T + B, math.sqrt(S2)).log_prob(x[0]).sum(1) + Normal(0.0, 1.0).log_prob(grid).sum(1)
-    assert torch.logsumexp(log_joint, 0) + 2 * math.log(0.04) == pytest.approx(float(model.log_prob(x[0])), abs=1e-6)
+@pytest.mark.parametrize(("m", "s"), [(1.2, 0.25), (0.0, 1.0), (-0.6, 0.4)])
+def test_eq_5_23_distortion_of_a_polynomial_decoder_in_closed_form(m, s):
+    (x1, x2), sigma = TOY, 0.3
+    squares = x1**2 - x1 * m / 2 + (m**2 + s**2) / 16 + x2**2 - x2 * (m**2 + s**2)
+    squares += (m**4 + 6 * m**2 * s**2 + 3 * s**4) / 4
+    written = math.log(2 * math.pi * sigma**2) + squares / (2 * sigma**2)
+    pixels = np.stack([GRID / 4, GRID**2 / 2], -1)
+    assert written == pytest.approx(average(-stats.norm.logpdf(TOY, pixels, sigma).sum(-1), m, s), rel=1e-8)
 
 
-def test_eq_5_19_posterior_of_the_linear_model_leaves_no_gap():
-    M = W.T @ W + S2 * torch.eye(2)
-    x, z = randn(6, 5, seed=4), randn(6, 2, seed=5)
-    posterior = MultivariateNormal((x - B) @ W @ torch.linalg.inv(M), S2 * torch.linalg.inv(M))
-    joint = Normal(z @ W.T + B, math.sqrt(S2)).log_prob(x).sum(1) + Normal(0.0, 1.0).log_prob(z).sum(1)
-    evidence = MultivariateNormal(B, W @ W.T + S2 * torch.eye(5)).log_prob(x)
-    assert torch.allclose(joint - posterior.log_prob(z), evidence)
+def ratios(n, mean=0.3, sd=0.5):
+    z = mean + sd * np.random.default_rng(0).standard_normal(n)
+    return log_joint(X, z) - stats.norm.logpdf(z, mean, sd)
+
+
+def bound(log_ratio, size):  # the mean over many groups of `size` draws
+    return float(np.mean(np.logaddexp.reduce(log_ratio.reshape(-1, size), axis=1) - math.log(size)))
+
+
+def test_eq_5_24_importance_weighted_bound_stays_below_the_evidence_and_reaches_it():
+    log_ratio, truth = ratios(1_000_000), np.log(evidence(X))
+    assert float(np.exp(log_ratio).mean()) == pytest.approx(evidence(X), rel=0.03)  # the mean of the ratios
+    assert bound(log_ratio, 1) < bound(log_ratio, 1000) < truth + 5e-3
+    assert bound(log_ratio, 1_000_000) == pytest.approx(truth, abs=0.03)
+
+
+def test_eq_5_25_bound_rises_from_the_elbo_with_each_draw():
+    elbo = average(log_joint(X, GRID) - stats.norm.logpdf(GRID, 0.3, 0.5), 0.3, 0.5)
+    assert bound(ratios(1_000_000), 1) == pytest.approx(elbo, abs=0.02)
+    values, p = np.array([0.1, 0.7, 3.0]), np.array([0.5, 0.3, 0.2])  # ratios that take three values: by enumeration
+    exact = [sum(math.prod(p[[*c]]) * math.log(values[[*c]].mean()) for c in itertools.product(range(3), repeat=size))
+             for size in range(1, 8)]
+    assert all(a < b for a, b in zip(exact, exact[1:])) and exact[-1] < math.log(p @ values)
+    draws = np.exp(ratios(8))  # and the proof's inequality, draw by draw
+    left_out = [np.log(np.delete(draws, j).mean()) for j in range(8)]
+    assert np.log(draws.mean()) >= np.mean(left_out)
 
 
 def ppca():
@@ -262,7 +326,7 @@ def ppca():
     return data, values, sigma2, vectors[:, :2] @ torch.diag((values[:2] - sigma2).sqrt())
 
 
-def test_eq_5_20_maximum_likelihood_of_ppca_has_no_rival():
+def test_eq_5_26_maximum_likelihood_of_ppca_has_no_rival():
     data, _, sigma2, best = ppca()
     parameters = [t.clone().requires_grad_() for t in (data.mean(0), best, sigma2)]
 
@@ -282,7 +346,7 @@ def test_eq_5_20_maximum_likelihood_of_ppca_has_no_rival():
     assert worse < value - 0.01
 
 
-def test_eq_5_21_maximum_in_closed_form():
+def test_eq_5_27_maximum_in_closed_form():
     data, values, sigma2, best = ppca()
     written = -0.5 * (6 * math.log(2 * math.pi) + values[:2].log().sum() + (6 - 2) * sigma2.log() + 6)
     model = MultivariateNormal(data.mean(0), best @ best.T + sigma2 * torch.eye(6))
@@ -290,7 +354,29 @@ def test_eq_5_21_maximum_in_closed_form():
     assert float(written) == pytest.approx(PCA(2).fit(data.numpy()).score(data.numpy()), abs=0.02)  # it has N - 1
 
 
-def test_eq_5_22_mean_over_pixels_is_beta_64():
+def test_eq_5_27_maximum_is_what_a_linear_vae_reaches():
+    from gmvae_lib.data import load
+    from gmvae_lib.likelihood import Gaussian
+    from gmvae_lib.network import Decoder, Encoder
+    from gmvae_lib.training import fit
+    from gmvae_lib.vae import VAE
+
+    data = (load("digits").x / 16).double()
+    centered = data - data.mean(0)
+    values = torch.linalg.eigvalsh(centered.T @ centered / len(data)).flip(0)
+    sigma2 = values[2:].mean()
+    maximum = -0.5 * (64 * math.log(2 * math.pi) + values[:2].log().sum() + 62 * sigma2.log() + 64)
+    torch.manual_seed(1)  # another seed than the chapter's
+    model = VAE(Encoder(64, 2, hidden=()), Decoder(2, 64, hidden=()), Gaussian())
+    for epochs, lr in ((500, 5e-2), (200, 5e-3)):
+        fit(model, data, epochs=epochs, lr=lr, batch_size=len(data), device="cpu", progress=False)
+    with torch.no_grad():
+        bound = torch.stack([model.elbo(data).value.mean() for _ in range(200)]).mean()
+    total = 64 * math.log(16) - maximum  # in grey levels: about 177 nats
+    assert -0.02 < float(maximum - bound) < 1e-3 * float(total)
+
+
+def test_eq_5_28_mean_over_pixels_is_beta_64():
     from gmvae_lib.vae import VAE
 
     torch.manual_seed(0)
@@ -306,7 +392,7 @@ def test_eq_5_22_mean_over_pixels_is_beta_64():
 
 
 @pytest.mark.parametrize("rho", [0.01, 0.3, 0.49, 0.8, 0.999])
-def test_eq_5_23_bernoulli_on_grey_pixels_does_not_integrate_to_one(rho):
+def test_eq_5_29_bernoulli_on_grey_pixels_does_not_integrate_to_one(rho):
     total = integrate.quad(lambda x: rho**x * (1 - rho) ** (1 - x), 0, 1)[0]
     a = math.log(rho / (1 - rho))
     assert total == pytest.approx((1 - rho) * (math.exp(a) - 1) / a)

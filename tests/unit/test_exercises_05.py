@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy import special, stats
 
 from gmvae_lib.exercises import diagnose
 from gmvae_lib.exercises.chapter_05 import EXERCISES
@@ -33,12 +35,15 @@ def bound(log_ratio):
     return peak + (log_ratio - peak).exp().mean(0).log()
 
 
-def kl(mean, log_var, mean_p, log_var_p):
-    q = torch.distributions.Normal(mean, (0.5 * log_var).exp())
-    return torch.distributions.kl_divergence(q, torch.distributions.Normal(mean_p, (0.5 * log_var_p).exp())).sum(1)
+def truncated(x, x_hat, sigma):  # by quadrature within each of the 17 bins
+    within = (np.arange(4000) + 0.5) / 4000 - 0.5
+    levels = np.arange(17.0).reshape(-1, 1, 1, 1)
+    logs = special.logsumexp(stats.norm.logpdf(levels + within, x_hat.numpy()[..., None], sigma), axis=-1)
+    chosen = np.take_along_axis(logs, x.numpy().astype(int)[None], axis=0)[0]
+    return torch.as_tensor((chosen - special.logsumexp(logs, axis=0)).sum(1))
 
 
-INDEPENDENT = {"5.1": rate, "5.2": binomial, "5.3": sigma, "5.4": gradient, "5.5": bound, "5.6": kl}
+INDEPENDENT = {"5.1": rate, "5.2": binomial, "5.3": sigma, "5.4": gradient, "5.5": bound, "5.6": truncated}
 
 
 @pytest.mark.parametrize("name", EXERCISES)

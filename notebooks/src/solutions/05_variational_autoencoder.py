@@ -78,32 +78,41 @@ check("5.4", my_gradient)
 
 # %%
 def my_bound(log_ratio):
-    return torch.logsumexp(log_ratio, 0) - math.log(len(log_ratio))                  # Eq. (5.17)
+    return torch.logsumexp(log_ratio, 0) - math.log(len(log_ratio))                  # Eq. (5.24)
 
 check("5.5", my_bound)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 5.6 (★★★, 20 minutes)
-# The entropy of $q$ is Eq. (5.9), as before. In the cross-entropy the prior is $\mathcal N(m,\mathrm{diag}\,s^2)$,
-# and with $\mathbb E_q[(z_i-m_i)^2]=\sigma_i^2+(\mu_i-m_i)^2$,
+# What is kept lies between $-\frac12$ and $16\frac12$. Its share is what Eq. (5.18) sums to over the 17 levels, for
+# each pixel, and dividing by it makes the sum one again:
 #
-# $$-\mathbb E_q[\log p(z)]=\frac12\sum_i\Big(\log2\pi+\log s_i^2+\frac{\sigma_i^2+(\mu_i-m_i)^2}{s_i^2}\Big).$$
+# $$P(x\mid z)=\prod_i\frac{\Phi\big((x_i+\frac12-\hat x_i)/\sigma\big)-\Phi\big((x_i-\frac12-\hat x_i)/\sigma\big)}{\Phi\big((16\frac12-\hat x_i)/\sigma\big)-\Phi\big((-\frac12-\hat x_i)/\sigma\big)}.$$
 #
-# Subtract the entropy:
-#
-# $$\mathrm{KL}=\frac12\sum_i\Big(\log s_i^2-\log\sigma_i^2+\frac{\sigma_i^2+(\mu_i-m_i)^2}{s_i^2}-1\Big).$$
+# `log_share` as in the chapter:
 
 # %%
-def my_kl(mean, log_var, mean_p, log_var_p):
-    distance = log_var.exp() + (mean - mean_p).square()
-    return 0.5 * (log_var_p - log_var + distance / log_var_p.exp() - 1).sum(-1)
-
-check("5.6", my_kl)
+def log_share(low, high, x_hat, sigma):
+    a, b = (low - x_hat) / sigma, (high - x_hat) / sigma
+    a, b = torch.where(a + b > 0, -b, a), torch.where(a + b > 0, -a, b)
+    log_a, log_b = torch.special.log_ndtr(a), torch.special.log_ndtr(b)
+    return log_b + torch.log(-torch.expm1(log_a - log_b))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# For $m=0$ and $s=1$ it is the rate of exercise 5.1:
+# With it, the answer takes two lines:
 
 # %%
-mean, log_var = torch.randn(2, 10, 3)
-zeros = torch.zeros(3)
-assert torch.allclose(my_kl(mean, log_var, zeros, zeros), my_rate(mean, log_var), atol=1e-5)
+def my_truncated(x, x_hat, sigma):
+    kept = log_share(torch.full_like(x, -0.5), torch.full_like(x, 16.5), x_hat, sigma)
+    return (log_share(x - 0.5, x + 0.5, x_hat, sigma) - kept).sum(-1)                # Eq. (5.18)
+
+check("5.6", my_truncated)
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# One pixel's 17 probabilities sum to one, wherever the mean lies:
+
+# %%
+levels = torch.arange(17.0).unsqueeze(1)
+for x_hat in (-20.0, 3.0, 40.0):
+    total = my_truncated(levels, torch.tensor([[x_hat]]), 1.9).exp().sum()
+    assert torch.isclose(total, torch.tensor(1.0), atol=1e-4)
