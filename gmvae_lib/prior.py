@@ -82,62 +82,26 @@ class StandardNormal(nn.Module):
         return mean.new_ones(len(mean), 1)
 
 
-class MixturePrior(nn.Module):
-    """p(z) = sum_k pi_k N(z | mu_k, Sigma_k), K = n_components, with learnable parameters.
+class Mixture(nn.Module):
+    """What every mixture p(z) = sum_k pi_k N(z | mu_k, Sigma_k) can do, K = n_components.
 
-    Arguments:
-        covariance_type: "diag" or "full".
-        min_var: a floor for every variance.
-        spread: standard deviation of the starting means around zero, drawn with `seed`.
-    Parameters: `logits` (K,), whose softmax is pi; `means` (K, d); and `log_scale` (K, d), the logarithms of the
-    standard deviations of diagonal components, or of the diagonals of the full ones' Cholesky factors, whose entries
-    below the diagonal are in `lower` (K, d, d).
-    Sources: Jiang et al. (2017), VaDE, for the responsibilities form of the rate; Hershey & Olsen (2007) for the
-    collapsed one.
+    Subclasses set `n_components`, `latent_dim`, `covariance_type` and `logits` (K,), whose softmax is pi, and have
+    `components()`, and for full covariances `means` and `scale_tril`.
     """
 
-    def __init__(self, n_components, latent_dim, covariance_type="diag", min_var=1e-4, spread=1.0, seed=0):
-        super().__init__()
-        if covariance_type not in ("diag", "full"):
-            raise ValueError(f"covariance_type is {covariance_type!r}: choose 'diag' or 'full'.")
-        if n_components < 1:
-            raise ValueError(f"n_components is {n_components}: it must be at least 1.")
-        self.n_components, self.latent_dim = n_components, latent_dim
-        self.covariance_type, self.min_var = covariance_type, min_var
-        generator = torch.Generator().manual_seed(seed)
-        self.logits = nn.Parameter(torch.zeros(n_components))
-        self.means = nn.Parameter(spread * torch.randn(n_components, latent_dim, generator=generator))
-        self.log_scale = nn.Parameter(torch.zeros(n_components, latent_dim))
-        if covariance_type == "full":
-            self.lower = nn.Parameter(torch.zeros(n_components, latent_dim, latent_dim))
+    def components(self):
+        """Means and log-variances of diagonal components, each (K, d)."""
+        raise NotImplementedError
 
     @property
     def weights(self):
         """pi, (K,): positive and summing to one, whatever the logits."""
         return self.logits.softmax(0)
 
-    @property
-    def log_var(self):
-        """Log-variances (K, d) of diagonal components, kept above log(min_var). For full ones: twice the logarithms
-        of the Cholesky factors' diagonals."""
-        return floored(2 * self.log_scale, math.log(self.min_var))
-
-    @property
-    def scale_tril(self):
-        """Cholesky factors (K, d, d) of full components."""
-        return torch.diag_embed((0.5 * self.log_var).exp()) + self.lower.tril(-1)
-
-    @property
-    def covariances(self):
-        """(K, d) for "diag", (K, d, d) for "full"."""
-        if self.covariance_type == "diag":
-            return self.log_var.exp()
-        return self.scale_tril @ self.scale_tril.mT
-
     def component_log_prob(self, z):
         """log N(z | mu_k, Sigma_k), (N, K); of each view, (N, V, K)."""
         if self.covariance_type == "diag":
-            return log_prob_diag(z.unsqueeze(-2), self.means, self.log_var)
+            return log_prob_diag(z.unsqueeze(-2), *self.components())
         return log_prob_full(z.flatten(0, -2), self.means, self.scale_tril).T.unflatten(0, z.shape[:-1])
 
     def log_prob(self, z):
@@ -149,18 +113,19 @@ class MixturePrior(nn.Module):
         if component is None:
             index = torch.multinomial(self.weights, n, replacement=True, generator=generator)
         elif 0 <= component < self.n_components:
-            index = torch.full((n,), component, device=self.means.device)
+            index = torch.full((n,), component, device=self.logits.device)
         else:
             raise ValueError(f"component is {component}: choose 0 to {self.n_components - 1}, or None for all.")
-        noise = torch.randn(n, self.latent_dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
         if self.covariance_type == "diag":
-            return self.means[index] + (0.5 * self.log_var[index]).exp() * noise
+            means, log_var = self.components()
+            return sample_diag(means[index], log_var[index], generator)
+        noise = torch.randn(n, self.latent_dim, generator=generator, dtype=self.means.dtype, device=self.means.device)
         return self.means[index] + (self.scale_tril[index] @ noise.unsqueeze(-1)).squeeze(-1)
 
     def component_kl(self, mean, log_var):
         """KL(q ‖ N(mu_k, Sigma_k)) in closed form, (N, K); of each view, (N, V, K). Eqs. (8.11) and (8.12)."""
         if self.covariance_type == "diag":
-            return kl_diag(mean.unsqueeze(-2), log_var.unsqueeze(-2), self.means, self.log_var)
+            return kl_diag(mean.unsqueeze(-2), log_var.unsqueeze(-2), *self.components())
         mean, log_var, shape = mean.flatten(0, -2), log_var.flatten(0, -2), mean.shape[:-1]
         return kl_diag_full(mean, log_var, self.means, self.scale_tril).T.unflatten(0, shape)
 
@@ -192,6 +157,58 @@ class MixturePrior(nn.Module):
             return -torch.logsumexp(log_weights - kl, dim=1) / n_views(mean)
         resp = (log_weights - kl).softmax(1) if resp is None else resp
         return ((resp * (kl - log_weights)).sum(1) + torch.special.xlogy(resp, resp).sum(1)) / n_views(mean)
+
+
+class MixturePrior(Mixture):
+    """A mixture whose weights, means and covariances are parameters to be learnt.
+
+    Arguments:
+        covariance_type: "diag" or "full".
+        min_var: a floor for every variance.
+        spread: standard deviation of the starting means around zero, drawn with `seed`.
+    Parameters: `logits` (K,), whose softmax is pi; `means` (K, d); and `log_scale` (K, d), the logarithms of the
+    standard deviations of diagonal components, or of the diagonals of the full ones' Cholesky factors, whose entries
+    below the diagonal are in `lower` (K, d, d).
+    Sources: Jiang et al. (2017), VaDE, for the responsibilities form of the rate; Hershey & Olsen (2007) for the
+    collapsed one.
+    """
+
+    def __init__(self, n_components, latent_dim, covariance_type="diag", min_var=1e-4, spread=1.0, seed=0):
+        super().__init__()
+        if covariance_type not in ("diag", "full"):
+            raise ValueError(f"covariance_type is {covariance_type!r}: choose 'diag' or 'full'.")
+        if n_components < 1:
+            raise ValueError(f"n_components is {n_components}: it must be at least 1.")
+        self.n_components, self.latent_dim = n_components, latent_dim
+        self.covariance_type, self.min_var = covariance_type, min_var
+        generator = torch.Generator().manual_seed(seed)
+        self.logits = nn.Parameter(torch.zeros(n_components))
+        self.means = nn.Parameter(spread * torch.randn(n_components, latent_dim, generator=generator))
+        self.log_scale = nn.Parameter(torch.zeros(n_components, latent_dim))
+        if covariance_type == "full":
+            self.lower = nn.Parameter(torch.zeros(n_components, latent_dim, latent_dim))
+
+    @property
+    def log_var(self):
+        """Log-variances (K, d) of diagonal components, kept above log(min_var). For full ones: twice the logarithms
+        of the Cholesky factors' diagonals."""
+        return floored(2 * self.log_scale, math.log(self.min_var))
+
+    @property
+    def scale_tril(self):
+        """Cholesky factors (K, d, d) of full components."""
+        return torch.diag_embed((0.5 * self.log_var).exp()) + self.lower.tril(-1)
+
+    def components(self):
+        """Means and log-variances, each (K, d)."""
+        return self.means, self.log_var
+
+    @property
+    def covariances(self):
+        """(K, d) for "diag", (K, d, d) for "full"."""
+        if self.covariance_type == "diag":
+            return self.log_var.exp()
+        return self.scale_tril @ self.scale_tril.mT
 
     @torch.no_grad()
     def update(self, mean, log_var, resp=None):
@@ -240,3 +257,48 @@ class MixturePrior(nn.Module):
         factors = families.scale(covariances + lift, "full")
         self.log_scale.copy_(factors.diagonal(dim1=1, dim2=2).log())
         self.lower.copy_(factors.tril(-1))
+
+
+class VampPrior(Mixture):
+    """p(z) = 1/K sum_k q(z | u_k): the encoder's own Gaussians at K learnt pseudo-inputs u_k. Eq. (10.24).
+
+    Arguments:
+        encoder: the VAE's own `Encoder`, without gates. It stays the VAE's: its parameters are not listed here.
+        x: points (N, D) as the encoder sees them, x / likelihood.scale; K of them, drawn with `seed`, are the start.
+        support: the pseudo-inputs are kept between these two numbers, as pixels are; None sets no bounds.
+    Parameter: `pseudo_inputs` (K, D). Its rate is best taken by method="exact", since its components overlap.
+    Raises ValueError for fewer than K points, and for points outside the support. Source: Tomczak & Welling (2018).
+    """
+
+    covariance_type = "diag"
+
+    def __init__(self, n_components, encoder, x, support=(0.0, 1.0), seed=0):
+        super().__init__()
+        if not 1 <= n_components <= len(x):
+            raise ValueError(f"n_components is {n_components}: it must be at least 1, and at most the {len(x)} points "
+                             "given to start from.")
+        if support is not None and not (x.min() >= support[0] and x.max() <= support[1]):
+            raise ValueError(f"x runs from {x.min():g} to {x.max():g}, outside the support {support}: give it as the "
+                             "encoder sees it, x / likelihood.scale.")
+        self.n_components, self.latent_dim, self.support = n_components, encoder.latent_dim, support
+        self._encoder = (encoder,)  # in a tuple, or its weights would stand in the VAE's state twice
+        chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:n_components]
+        self.pseudo_inputs = nn.Parameter(x[chosen.to(x.device)].detach().clone())
+        self.register_buffer("logits", torch.zeros(n_components), persistent=False)
+
+    def components(self):
+        """Means and log-variances of the encoder's Gaussians at the pseudo-inputs, each (K, d)."""
+        inputs = self.pseudo_inputs
+        if self.support is not None:  # gradients pass, so that what has left the support can come back
+            inputs = inputs + (inputs.clamp(*self.support) - inputs).detach()
+        return self._encoder[0](inputs)
+
+    @property
+    def means(self):
+        """(K, d)."""
+        return self.components()[0]
+
+    @property
+    def covariances(self):
+        """The variances (K, d)."""
+        return self.components()[1].exp()
