@@ -29,6 +29,7 @@ from gmvae_lib.points import Points
 from gmvae_lib.speed import at_most_threads
 
 SMALL_BYTES = 2**23  # all points' features: below this, handing work to other cores takes longer than doing it
+KEPT_BYTES = 2**27  # groups' summed features: up to this, they are kept from sweep to sweep
 MAX_ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3}  # nats a point: what expanding the square may lose
 
 
@@ -100,7 +101,8 @@ def limit(dtype):
 def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
     """Yields (chunk (D, n), its weights (n,) or None, phi (F, n) or None, log pi_k N(x_n | mu_k, Sigma_k) as (K, n)).
 
-    With V views, chunk is (D, V n), phi their sum, and the last log pi_k + sum_v log N(x_nv | mu_k, Sigma_k).
+    With V views, chunk is (D, V n) or None where it is not needed again, phi the sum over views, and the last
+    log pi_k + sum_v log N(x_nv | mu_k, Sigma_k).
     dtype: the type in which to expand the square, Eq. (2.23); None to whiten, Eq. (1.4), which is done in float64;
         by default the cheapest that keeps its digits. All are overwritten by the next chunk's.
     """
@@ -118,16 +120,37 @@ def log_joint(points, parameters, kind, factors=None, dtype="cheapest"):
     theta, root = natural_parameters(parameters, kind, factors), factors.root.to(dtype)
     theta[:, -1] -= points.log_volume
     theta, buffer = theta.to(dtype), None
-    for chunk, weights in points.chunks(room, dtype):
-        n = chunk.shape[1]
+    for chunk, weights, phi in _summed_features(points, kind, dtype, room, theta.shape[1]):
+        n = phi.shape[1]
         if buffer is None or n > buffer.shape[1]:
-            buffer = chunk.new_empty(theta.shape[1] + n_components, n)
-        phi = points.sum_views(features(chunk, kind, out=buffer[:theta.shape[1], :n]))
-        joint = torch.mm(theta, phi, out=buffer[theta.shape[1]:, :phi.shape[1]])
+            buffer = phi.new_empty(n_components, n)
+        joint = torch.mm(theta, phi, out=buffer[:, :n])
         if kind == "tied":
             distance = torch.linalg.solve_triangular(root, chunk, upper=False).square_().sum(0)
             joint -= 0.5 * points.sum_views(distance)
         yield chunk, weights, phi, joint
+
+
+def _summed_features(points, kind, dtype, room, n_rows):
+    """Yields (chunk (D, V n), its weights (n,) or None, phi (F, n)), F = n_rows, summed over the views of each point.
+
+    Of groups, these sums are all that EM needs, so that they are kept for the next sweep if there is room.
+    """
+    if (kind, dtype) in points.kept:
+        yield from points.kept[kind, dtype]
+        return
+    keep = points.views > 1 and kind != "tied" and dtype.itemsize * n_rows * points.n <= KEPT_BYTES
+    kept, buffer = [], None
+    for chunk, weights in points.chunks(room, dtype):
+        n = chunk.shape[1]
+        if buffer is None or n > buffer.shape[1]:
+            buffer = chunk.new_empty(n_rows, n)
+        phi = points.sum_views(features(chunk, kind, out=buffer[:, :n]))
+        if keep:
+            kept.append((None, weights, phi))
+        yield chunk, weights, phi
+    if keep:
+        points.kept[kind, dtype] = kept
 
 
 def _whitened_log_joint(chunk, parameters, root, kind):
@@ -170,9 +193,10 @@ def expectation(points, parameters, kind, reference, dtype=None, factors=None):
             resp *= weights
         if dtype:
             part = resp @ phi.T  # Eq. (2.25)
-            part = (part[:, -1], part[:, -1 - len(chunk):-1],  # phi's rows: products, x, 1
+            dim = points.dim
+            part = (part[:, -1], part[:, -1 - dim:-1],  # phi's rows: products, x, 1
                     _scatter(chunk, None if weights is None else points.to_views(weights)) if kind == "tied" else
-                    part[:, :-1 - len(chunk)])
+                    part[:, :-1 - dim])
         else:
             part = weighted_sums(chunk, points.to_views(resp), reference, kind)
         sums = accumulate(sums, part)

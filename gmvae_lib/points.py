@@ -37,7 +37,7 @@ class Points:
         self.device = pick_device(device, float64=True)
         self.dtype = pick_dtype(self.device) if dtype is None else dtype
         self.distributed = distributed
-        self.weights = weights
+        self.weights, self.kept = weights, {}  # what sweeps keep for the next one
         if isinstance(x, torch.Tensor):
             x = x.detach().cpu() if x.device.type == "mps" else x.detach()  # which has no float64
             if self.device.type == "cuda" and 2 * x.nbytes < torch.cuda.mem_get_info(self.device)[0]:
