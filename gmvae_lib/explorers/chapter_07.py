@@ -16,7 +16,7 @@ from gmvae_lib.mixture import GaussianMixture
 
 class HoleExplorer(Panel):
     """The plane of a VAE with two latent dimensions: where codes are rarer or denser than the prior says, what the
-    decoder draws at a point, and samples of the prior: the standard normal, or a mixture of K components fitted to codes.
+    decoder draws at a point, and samples of the prior: the standard normal, or K components fitted to codes.
 
     Arguments:
         model: a `VAE` with d = 2.
@@ -61,7 +61,7 @@ class HoleExplorer(Panel):
         fitted, new = (sample_diag(*part, generator).flatten(0, 1) for part in (codes, held_out))
         own = float(log_prob_diag(new, *(part.flatten(0, 1) for part in held_out)).mean())
         self.priors = [self.model.prior.log_prob, *(
-            GaussianMixture(k, reg_covar=1e-3, max_iter=100, tol=1e-3, seed=seed, device="cpu").fit(fitted).score_samples
+            GaussianMixture(k, reg_covar=1e-3, max_iter=300, seed=seed, device="cpu").fit(fitted).score_samples
             for k in range(1, largest + 1))]
         self.log_q = self._on_grid(aggregate_log_prob(self.model, self.x, grid))
         density = [torch.as_tensor(prior(grid)) for prior in self.priors]
@@ -119,8 +119,8 @@ class HoleExplorer(Panel):
     def _caption(self, k, z, log_q, log_r):
         name = "N(0, I)" if k == 0 else f"the mixture, K = {k}"
         words = (f"At z = ({signed(z[0], 1)}, {signed(z[1], 1)}): log q = {signed(log_q, 1)}, log of {name} = "
-                 f"{signed(log_r, 1)}. {verdict(log_q - log_r, self.HOLE)} Behind {name}, held-out images have a rate of "
-                 f"{self.rates[k]:.2f} nats, and {self.in_holes[k]:.0%} of its samples fall into holes.")
+                 f"{signed(log_r, 1)}. {verdict(log_q - log_r, self.HOLE)} Behind {name}, held-out images have a rate "
+                 f"of {self.rates[k]:.2f} nats, and {self.in_holes[k]:.0%} of its samples fall into holes.")
         if self._before is not None and self._before != k:
             change = self.rates[k] - self.rates[self._before]
             words += (f" K changed from {self._before} to {k}: the rate {'rose' if change > 0 else 'fell'} by "

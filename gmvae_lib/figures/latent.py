@@ -91,8 +91,8 @@ def misfit(x, y, log_q, log_p, title, alt, marks=None, size=(11.5, 4.2)):
             axis.set(title=label, xlabel="$z_1$", aspect="equal")
             axis.grid(False)
             if i:
-                bar = figure.colorbar(image, ax=axes[:2] if i == 1 else axes[2], shrink=0.8, extend="both" if i == 2 else
-                                      "max", label="nats" if i == 2 else "density")
+                bar = figure.colorbar(image, ax=axes[:2] if i == 1 else axes[2], shrink=0.8,
+                                      extend=("max", "both")[i - 1], label=("density", "nats")[i - 1])
                 bar.ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
         axes[0].set_ylabel("$z_2$")
         for i, (label, places) in enumerate((marks or {}).items()):
