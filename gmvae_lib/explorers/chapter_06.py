@@ -1,8 +1,10 @@
 """The widgets of chapter 6: one network for every beta, and a training to watch."""
 
+import atexit
 import math
 import threading
 import time
+import weakref
 
 import ipywidgets as widgets
 import numpy as np
@@ -153,14 +155,19 @@ def tile(images, image_shape, columns):
 class LiveTraining(Panel):
     """A training to watch and to steer: start it, move beta while it runs, stop it; the model is kept.
 
-    It runs in a background thread, of which there is never more than one, and which ends with its notebook.
+    It runs in a background thread, of which there is never more than one: a new panel (the cell run again), `close`,
+    and the kernel's end stop it.
+
     Arguments:
         data: a `Dataset` of images.
         epochs: how long a training lasts if nobody stops it.
         seconds: the shortest time between two pictures.
     """
 
+    _latest = None  # the last panel made, by a weak reference
+
     def __init__(self, data, latent_dim=8, epochs=200, beta=1.0, seconds=0.25, seed=0):
+        LiveTraining.stop_all()
         self.data, self.latent_dim, self.epochs, self.seconds, self.seed = data, latent_dim, epochs, seconds, seed
         self.start_button = widgets.Button(description="Start", icon="play")
         self.stop_button = widgets.Button(description="Stop", icon="stop", disabled=True)
@@ -172,7 +179,8 @@ class LiveTraining(Panel):
         self._prepare_figure()
         super().__init__([[with_box(self.beta)], [self.start_button, self.stop_button, self.progress]],
                          "A widget: a training to watch. Buttons start and stop it, a slider moves beta while it runs, "
-                         "and the curves of distortion and rate grow epoch by epoch when the notebook runs.")
+                         "and the curves of loss, distortion and rate grow epoch by epoch when the notebook runs.")
+        LiveTraining._latest = weakref.ref(self)
         self.beta.observe(self.refresh, "value")
         self.start_button.on_click(lambda _: self.start())
         self.stop_button.on_click(lambda _: self.stop())
@@ -180,10 +188,11 @@ class LiveTraining(Panel):
     def _prepare_figure(self):
         figure, axes = subplots(1, 2, size=(8.6, 3.0))
         with style():
-            self._lines = [axis.plot([], [], color=COLORS[i], linestyle="-")[0] for i, axis in enumerate(axes)]
-            tops = (260, 30)
-            for axis, name, top in zip(axes, ("distortion", "rate"), tops, strict=True):
+            self._lines = [axis.plot([], [], color=COLORS[i], linestyle=line, label=name)[0] for axis, i, line, name in (
+                (axes[0], 0, "-", "distortion D"), (axes[1], 1, "-", "rate"), (axes[0], 2, "--", "loss D + βR"))]
+            for axis, name, top in zip(axes, ("Loss and distortion", "Rate"), (280, 30), strict=True):
                 axis.set(title=name, xlabel="epoch", ylabel="nats per image", xlim=(0, self.epochs), ylim=(0, top))
+            axes[0].legend(loc="lower left", fontsize=10)
             self._note = axes[1].text(0.97, 0.9, "", transform=axes[1].transAxes, ha="right")
         self._picture = Blitted(figure, [*self._lines, self._note])
 
@@ -194,7 +203,9 @@ class LiveTraining(Panel):
 
     def start(self):
         """Starts a new training, after the last one has ended."""
+        LiveTraining.stop_all()
         self.stop()
+        LiveTraining._latest = weakref.ref(self)
         torch.manual_seed(self.seed)
         self.model = VAE.build(self.data.x.shape[1], self.latent_dim, (128, 128))
         self.history, self.failure, self.ended = [], None, False
@@ -208,6 +219,18 @@ class LiveTraining(Panel):
         self.stopping.set()
         if self.running and self.thread is not threading.current_thread():
             self.thread.join()
+
+    def close(self):
+        """Ends the training and takes the panel off the page."""
+        self.stop()
+        super().close()
+
+    @staticmethod
+    def stop_all():
+        """Ends the training that runs, if there is one, whichever panel it belongs to."""
+        panel = LiveTraining._latest and LiveTraining._latest()
+        if panel is not None:
+            panel.stop()
 
     def _train(self):
         drawn = [time.monotonic()]
@@ -234,8 +257,8 @@ class LiveTraining(Panel):
         if self.failure is not None:
             raise self.failure
         done, history = len(self.history), list(self.history)
-        for line, values in zip(self._lines, zip(*[h[:2] for h in history], strict=True) if history else ((), ()),
-                                strict=True):
+        curves = zip(*[(d, r, d + beta * r) for d, r, beta in history], strict=True) if history else [()] * 3
+        for line, values in zip(self._lines, curves, strict=True):
             line.set_data(range(1, len(values) + 1), values)
         self._note.set_text(f"β = {self.beta.value:.3g}")
         if not history:
@@ -248,3 +271,6 @@ class LiveTraining(Panel):
         if self.ended:
             words += " The model is kept."
         return self._picture, words
+
+
+atexit.register(LiveTraining.stop_all)  # a thread that still computes while Python ends may crash it

@@ -68,6 +68,14 @@ class Panel:
             self._quiet = False
         self.refresh()
 
+    def close(self):
+        """Takes the panel off the page and forgets its widgets, so that its memory can be freed."""
+        widgets_left = [self.box]
+        while widgets_left:
+            widget = widgets_left.pop()
+            widgets_left += getattr(widget, "children", ())
+            widget.close()
+
     def _repr_mimebundle_(self, include=None, exclude=None):
         figure = self.picture.figure if self.picture else Figure(figsize=(6, 1))  # blank, where nothing could be drawn
         data, metadata = Picture(figure, self.title)._repr_mimebundle_()

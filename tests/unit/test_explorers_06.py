@@ -1,11 +1,15 @@
 """The widgets of chapter 6: one network for every beta, and a training to watch."""
 
+import gc
 import threading
 import time
+import weakref
 
 import numpy as np
+import psutil
 import pytest
 import torch
+from jupyter_client.manager import start_new_kernel
 
 from gmvae_lib.data import Dataset, load
 from gmvae_lib.evaluation import rate_distortion
@@ -144,6 +148,72 @@ def test_beta_steers_the_training_while_it_runs(live):
     count = len(live.history)
     wait_for(lambda: len(live.history) > count + 2)
     assert live.history[-1][2] == 50.0 and "β = 50" in live.status.value
+
+
+def test_closing_ends_the_thread_and_frees_the_panel():
+    panel = LiveTraining(load("digits"), latent_dim=2, epochs=10**6, seconds=0.05)
+    panel.start()
+    wait_for(lambda: len(panel.history) > 1)
+    thread, reference = panel.thread, weakref.ref(panel)
+    panel.close()
+    assert not thread.is_alive() and threads() == []
+    del panel
+    gc.collect()
+    assert reference() is None
+
+
+def test_a_new_panel_ends_the_training_of_the_last_one(live):
+    live.start()
+    wait_for(lambda: len(live.history) > 1)
+    other = LiveTraining(load("digits"), latent_dim=2, epochs=2)  # the cell run again
+    assert threads() == [] and "Stopped" in live.status.value
+    other.close()
+
+
+def test_the_loss_is_drawn_with_the_beta_of_its_epoch(live):
+    live.history, live.ended = [(100.0, 20.0, 0.5), (90.0, 10.0, 4.0)], True
+    live.refresh()
+    assert [line.get_ydata()[-1] for line in live._lines] == [90.0, 10.0, 130.0]
+    assert live._lines[2].get_ydata()[0] == 110.0
+
+
+TRAINING = """
+import time
+from gmvae_lib.data import load
+from gmvae_lib.explorers import LiveTraining
+panel = LiveTraining(load("digits"), latent_dim=2, epochs=10**6, seconds=0.05)
+panel.start()
+while len(panel.history) < 3: time.sleep(0.02)
+assert panel.running
+"""
+
+
+def train_in(client):
+    reply = client.execute_interactive(TRAINING, timeout=120, allow_stdin=False, output_hook=lambda message: None)
+    assert reply["content"]["status"] == "ok", reply["content"]
+
+
+def gone(process, seconds):
+    return psutil.wait_procs([process], timeout=seconds)[0] == [process]
+
+
+def test_a_kernel_that_is_training_restarts_and_shuts_down_at_once():
+    manager, client = start_new_kernel(startup_timeout=120)
+    try:
+        train_in(client)
+        first = psutil.Process(manager.provisioner.pid)
+        began = time.monotonic()
+        manager.restart_kernel()
+        assert gone(first, 1) and time.monotonic() - began < 10
+        client.wait_for_ready(timeout=120)
+        train_in(client)
+        second = psutil.Process(manager.provisioner.pid)
+        assert second.pid != first.pid
+        client.shutdown()  # asked, not killed: it must end by itself
+        assert gone(second, 10)
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
 
 
 def test_it_ends_by_itself():
