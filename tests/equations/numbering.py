@@ -64,8 +64,8 @@ def read(root):
     """The three arguments of `problems`, from a repository's files."""
     sources = sorted((root / "notebooks" / "src").glob("[0-9][0-9]_*.py"))
     modules = sorted((root / "tests" / "equations").glob("test_chapter_*.py"))
-    solutions = (root / "notebooks" / "src" / "solutions").glob("*.py")
-    citing = [*sources, *solutions, *(root / "gmvae_lib").glob("*.py"), *modules]
+    others = [*(root / "notebooks" / "src" / "solutions").glob("*.py"), *(root / "notebooks" / "src").glob("app*.py")]
+    citing = [*sources, *others, *(root / "gmvae_lib").glob("*.py"), *modules]
     return (
         {int(path.name[:2]): text_of(path) for path in sources},
         {path.relative_to(root).as_posix(): text_of(path) for path in sorted(citing)},

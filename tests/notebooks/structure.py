@@ -32,7 +32,8 @@ class Page:
 
     @property
     def chapter(self):
-        return int(self.path.name[:2])
+        """Its number. The appendix counts as 0: it has neither equations nor exercises of its own."""
+        return int(self.path.name[:2]) if self.path.name[:2].isdigit() else 0
 
     @cached_property
     def code(self):

@@ -146,7 +146,7 @@ check("13.10", my_elbo)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 13.11 (★, 5 minutes)
-# PyTorch's losses take the *mean* over everything unless told otherwise. Divided by $D$, the distortion weighs $1/D$ of what it should beside a rate that is summed: by Eq. (5.22) the same as $\beta=D$, 64 for our digits, 784 for images of $28\times28$. A single image shows nothing, since there is nothing to compare with; two
+# PyTorch's losses take the *mean* over everything unless told otherwise. Divided by $D$, the distortion weighs $1/D$ of what it should beside a rate that is summed: by chapter 5's first failure the same as $\beta=D$, 64 for our digits, 784 for images of $28\times28$. A single image shows nothing, since there is nothing to compare with; two
 # do. Sum over pixels, and average over images only at the end.
 
 # %%
@@ -206,7 +206,7 @@ check("13.15", my_log_weights)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 13.16 (★★, 15 minutes)
 # There is nothing to learn. The data are independent standard normal numbers, so the best model is the standard normal, and no code can say anything about one column that helps with another. What the program learnt is to ignore its code, or to memorize a little, which costs on new data. Its prior is one Gaussian: nothing in the program is a
-# mixture. And what it calls new data are the decoder's *means*, with a spread of about a tenth of the data's: without the noise of the likelihood these are no draws. Three sentences in the article, and each would have fallen by one question. For a comparison, take differences image by image: what
+# mixture. And what it calls new data are the decoder's *means*, with a small part of the data's spread: without the noise of the likelihood these are no draws. A mixture, trained, new data: each of the three words would have fallen by one question. For a comparison, take differences image by image: what
 # makes an image dear for both models cancels, and the standard error, Eq. (3.5), is the one of the differences, Eq. (3.6).
 
 # %%

@@ -1,0 +1,228 @@
+# %% [markdown] slideshow={"slide_type": "slide"}
+# # Appendix: notation and glossary
+#
+# **What was that again?**
+#
+# Every symbol of the course with the equation in which it first appears, every name of the library that a chapter has built, the words and acronyms, and answers to three questions with which the course began. Nothing on this page is new. It is kept true by
+# `tests/unit/test_appendix.py`: each symbol does stand in the equation that is named here and in none before it, each name exists in `gmvae_lib` and cites its equation, each acronym is used and spelled out in the chapter that is named.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Symbols
+#
+# Logarithms are natural, so that everything with a logarithm comes in *nats*. Sums over $n$ run over the points, over $k$ over the components, over $i$ over coordinates. (Chapter 0 shows some of the symbols in advance.)
+#
+# ### Points, Gaussians, mixtures
+#
+# | symbol | meaning | in code | first in |
+# |---|---|---|---|
+# | $D$ | dimensions of a point: features, pixels | `data_dim` | Eq. (1.1) |
+# | $\varepsilon$ | standard normal noise | `eps` | Eq. (1.1) |
+# | $x$ | a point in $\mathbb R^D$; $x_n$ is one of $N$ | `x`, shape `(N, D)` | Eq. (1.2) |
+# | $\mu$ | mean | `mean` | Eq. (1.2) |
+# | $\Sigma$ | covariance matrix | `covariances` | Eq. (1.2) |
+# | $L$ | Cholesky factor: $\Sigma=LL^\top$ | `scale_tril` | Eq. (1.2) |
+# | $\mathcal N(x\mid\mu,\Sigma)$ | Gaussian density | `log_prob_full`, its logarithm | Eq. (1.4) |
+# | $\sigma_i^2$ | variance of one coordinate | `log_var`, its logarithm | Eq. (1.7) |
+# | $K$ | number of components | `n_components` | Eq. (1.8) |
+# | $\pi_k$ | weight of component $k$ | `weights` | Eq. (1.8) |
+# | $\mu_k$ | mean of component $k$ | `means` | Eq. (1.8) |
+# | $\Sigma_k$ | covariance of component $k$ | `covariances` | Eq. (1.8) |
+# | $c$ | the component that a point comes from | `component` | Eq. (1.10) |
+# | $r_k(x)$ | responsibility of component $k$ for $x$ | `predict_proba` | Eq. (1.16) |
+# | $\theta$ | all parameters of a mixture; later of a decoder | | Eq. (1.21) |
+# | $\ell(\theta)$ | log-likelihood of all points | `log_likelihood_`, per point | Eq. (1.21) |
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Expectation–maximization, and choosing K
+#
+# | symbol | meaning | in code | first in |
+# |---|---|---|---|
+# | $N_k$ | how many points component $k$ claims | `counts` | Eq. (1.27) |
+# | $S_k$ | scatter of component $k$'s points | | Eq. (1.27) |
+# | $r_{nk}$ | responsibility of component $k$ for point $n$ | `resp`, shape `(N, K)` | Eq. (2.2) |
+# | $q_k$ | a guess at the probabilities of the components | | Eq. (2.3) |
+# | $\mathcal L(q,\theta)$ | the bound, ELBO | | Eq. (2.4) |
+# | $\mathrm{KL}(q\Vert p)$ | Kullback–Leibler divergence | `kl_diag` and others | Eq. (2.5) |
+# | $\mathcal Q(\theta)$ | expected complete log-likelihood | | Eq. (2.8) |
+# | $\phi(x)$ | features, whose sums are all that EM needs | `features` | Eq. (2.23) |
+# | $\Lambda$ | precision: inverse of a covariance | `precisions_` | Eq. (2.24) |
+# | $\hat\theta$ | the parameters that maximize the likelihood | | Eq. (3.7) |
+# | $I$ | identity matrix; from chapter 6 on, mutual information too | | Eq. (3.13) |
+# | $P$ | number of free parameters | | Eq. (3.13) |
+# | $H(r_n)$ | entropy of a point's responsibilities | | Eq. (3.22) |
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### The bound, the VAE, its price
+#
+# | symbol | meaning | in code | first in |
+# |---|---|---|---|
+# | $z$ | latent variable: the code of a point | `z`, shape `(N, d)` | Eq. (4.1) |
+# | $p(z)$ | prior | `prior` | Eq. (4.1) |
+# | $q(z)$ | an approximate posterior; averaged over the data, the aggregate posterior | | Eq. (4.4) |
+# | $d$ | dimensions of $z$ | `latent_dim` | Eq. (4.8) |
+# | $W$ | linear decoder | | Eq. (4.11) |
+# | $p_\theta(x\mid z)$ | the decoder's distribution | `decoder`, `likelihood` | Eq. (5.1) |
+# | $D(x)$ | distortion | `distortion` | Eq. (5.3) |
+# | $R(x)$ | rate | `rate` | Eq. (5.3) |
+# | $\beta$ | the rate's price | `beta` | Eq. (5.4) |
+# | $q_\phi(z\mid x)$ | the encoder's Gaussian | `encoder` | Eq. (5.5) |
+# | $\mu_\phi(x)$ | its mean | `mean` | Eq. (5.5) |
+# | $\rho_i$ | probability of a dark pixel | | Eq. (5.12) |
+# | $a_i$ | its logit | `logits`, `params` | Eq. (5.12) |
+# | $\hat x$ | the decoder's mean image | `reconstruct` | Eq. (5.14) |
+# | $\beta_c$ | the price above which nothing is said | | Eq. (6.14) |
+# | $g_j(\beta)$ | gate of a hidden unit | `Gate` | Eq. (6.16) |
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### The mixture prior
+#
+# | symbol | meaning | in code | first in |
+# |---|---|---|---|
+# | $\mathrm H[q]$ | entropy of the encoder's Gaussian | `entropy_diag` | Eq. (8.7) |
+# | $R_{\text{exact}}$ | rate: $\mathrm{KL}(q_\phi(z\mid x)\Vert p(z))$ | `method="exact"` | Eq. (8.8) |
+# | $\mathrm{KL}_k$ | divergence from the encoder's Gaussian to component $k$ | `component_kl` | Eq. (8.11) |
+# | $R_\gamma$ | rate that charges for the component too | `method="joint"` | Eq. (8.13) |
+# | $\gamma_k$ | share of component $k$ in an image: $q(c\mid x)$ | `resp` | Eq. (8.13) |
+# | $\gamma_k^\star$ | the best shares | `responsibilities` | Eq. (8.15) |
+# | $R_{\text{coll}}$ | rate with the best shares put in | `method="collapsed"` | Eq. (8.16) |
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Letters with two meanings
+#
+# The alphabet is short. Where a letter has two meanings, they never meet in one formula without a word about it.
+#
+# | letter | first | later |
+# |---|---|---|
+# | $D$ | dimensions of $x$ (chapter 1) | distortion, with its point: $D(x)$, $D_n$ (chapters 5, 6) |
+# | $\phi$ | features $\phi(x)$ (chapter 2) | the encoder's parameters, as an index (chapter 5) |
+# | $\theta$ | a mixture's parameters (chapters 1 to 3) | the decoder's parameters, as an index (chapter 5) |
+# | $I$ | identity matrix (chapter 1) | mutual information (chapters 6, 7) |
+# | $r$ | responsibilities $r_{nk}$ of points (chapter 2) | $\gamma_{nk}$ for images (chapter 8); $r_i$ are nats per axis in chapter 6 |
+# | $q(z)$ | an approximate posterior of one point (chapter 4) | the aggregate posterior (chapter 6) |
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Names in the library
+#
+# What the chapters built and then imported. Every docstring cites the equations that its code computes.
+#
+# | name | what it computes | equation | built in chapter |
+# |---|---|---|---|
+# | `gaussian.log_prob_full` | log-density of a Gaussian, by Cholesky | Eq. (1.4) | 1 |
+# | `gaussian.log_prob_diag` | the same for a diagonal covariance | Eq. (1.7) | 1 |
+# | `gaussian.kl_standard` | KL from a Gaussian to $\mathcal N(0,I)$ | Eq. (5.11) | 5 |
+# | `gaussian.kl_diag` | KL of two diagonal Gaussians | Eq. (4.10) | 4 |
+# | `gaussian.kl_diag_full` | KL from a diagonal to a full Gaussian | Eq. (4.9) | 4 |
+# | `gaussian.entropy_diag` | entropy of a diagonal Gaussian | Eq. (4.8) | 4 |
+# | `gaussian.sample_diag` | a reparameterized draw | Eq. (5.7) | 5 |
+# | `mixture.GaussianMixture` | a Gaussian mixture, fitted by EM | | 2 |
+# | `likelihood.Bernoulli` | black or white pixels | Eq. (5.12) | 5 |
+# | `likelihood.Binomial` | grey pixels that count | Eq. (5.13) | 5 |
+# | `likelihood.Gaussian` | real-valued pixels, learnt noise | Eq. (5.14) | 5 |
+# | `network.Encoder` | image to mean and log-variance | Eq. (5.5) | 5 |
+# | `network.Decoder` | code to the likelihood's parameters | | 5 |
+# | `network.Gate` | a hidden unit's dependence on $\beta$ | Eq. (6.16) | 6 |
+# | `prior.StandardNormal` | the prior $\mathcal N(0,I)$ | Eq. (5.11) | 5 |
+# | `prior.MixturePrior` | a mixture whose parameters are learnt | | 8 |
+# | `prior.MixturePrior.log_prob` | its log-density | Eq. (8.4) | 8 |
+# | `prior.MixturePrior.rate` | its three rates | Eq. (8.16) | 8 |
+# | `prior.MixturePrior.responsibilities` | the best shares of the components | Eq. (8.15) | 8 |
+# | `prior.with_free_bits` | a rate with an allowance | Eq. (6.15) | 6 |
+# | `vae.VAE` | encoder, decoder, likelihood and prior together | | 5 |
+# | `vae.VAE.elbo` | distortion and rate of each point | | 5 |
+# | `training.fit` | one training loop for every model | | 5 |
+# | `evaluation.log_likelihood` | importance-weighted estimate of $\log p(x)$ | | 5 |
+# | `evaluation.active_units` | which latent dimensions carry anything | | 6 |
+# | `evaluation.confusion` | counts of classes against clusters | | 8 |
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# The other way round, from an equation to its code: this looks for its number in the library's files. Put in any that you meet.
+
+# %%
+from pathlib import Path
+
+import gmvae_lib
+
+
+def where(number):
+    files = sorted(Path(gmvae_lib.__file__).parent.glob("*.py"))
+    return [file.stem for file in files if f"({number})" in file.read_text(encoding="utf-8")]
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The rate of Eq. (5.11), for one, is a formula about Gaussians and a method of a prior:
+
+# %%
+assert {"gaussian", "prior"} <= set(where("5.11"))
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Words and acronyms
+#
+# | acronym | in full | see chapter |
+# |---|---|---|
+# | AIC | Akaike information criterion | 3 |
+# | ARI | adjusted Rand index | 3 |
+# | BIC | Bayesian information criterion | 3 |
+# | ELBO | evidence lower bound | 2 |
+# | EM | expectation–maximization | 2 |
+# | GMVAE | Gaussian-mixture VAE | 8 |
+# | ICL | integrated completed likelihood | 3 |
+# | KL | Kullback–Leibler divergence | 2 |
+# | MAP | maximum a posteriori | 1 |
+# | NMI | normalized mutual information | 8 |
+# | pPCA | probabilistic principal component analysis | 4 |
+# | VAE | variational autoencoder | 5 |
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# | word | what it means | see chapter |
+# |---|---|---|
+# | active units | latent dimensions whose mean varies over the data | 5 |
+# | aggregate posterior | the encoder's Gaussians, averaged over all images | 6 |
+# | amortized | one network does the E-step for all points | 4 |
+# | autodecoding | the end of the curve where the code says nothing | 6 |
+# | distortion | what an image costs once its code is known | 5 |
+# | E-step | make the bound tight: responsibilities | 2 |
+# | evidence | $p(x)$ under the whole model | 2 |
+# | free bits | an allowance of nats on which nothing presses | 6 |
+# | held-out | kept away from training, for judging | 3 |
+# | permutation | components can be renumbered: $K!$ equal optima | 1 |
+# | latent | part of the model, not of the data | 2 |
+# | log-sum-exp | a sum of densities, in logarithms | 8 |
+# | M-step | climb the bound: weights, means, covariances | 2 |
+# | mean field | an approximation whose coordinates are independent | 4 |
+# | nats | the unit of natural logarithms; $\log2$ of them are a bit | 1 |
+# | posterior collapse | codes that carry nothing | 5 |
+# | rate | what a code costs: a KL divergence | 5 |
+# | reparameterization | noise first, parameters afterwards, so that gradients pass | 5 |
+# | reverse water-filling | how nats are spent on axes of unequal variance | 6 |
+# | sufficient statistics | the sums that are all an M-step needs | 2 |
+# | warm-up | a price that rises from zero | 6 |
+# | whitening | undoing a covariance: from $x$ back to noise | 1 |
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Three questions
+#
+# This course grew from an article that ended with three questions. They are good ones. Here are their answers, with the chapters that prove them.
+#
+# ### VAE or Gaussian mixture?
+#
+# They are one kind of model at two sizes. Both explain $x$ by something that is not seen, a component $c$ or a code $z$, and both are trained on the same bound, Eqs. (2.4) and (5.3). In a mixture the posterior has a formula, so the bound can be made tight: that is EM, [chapter 2](02_expectation_maximization.ipynb).
+# In a VAE it has none, [chapter 4](04_when_the_e_step_is_impossible.ipynb), and a network stands in for it, [chapter 5](05_variational_autoencoder.ipynb). Nor need one choose: with a mixture for its prior, [chapter 8](08_mixture_prior_vae.ipynb), a VAE with one component is the plain one, Eq. (8.27), and one whose decoder does nothing
+# is a Gaussian mixture. Take the mixture where the points themselves form clouds and a density is wanted whose every number can be read; the VAE where images or the like have few degrees of freedom that pixels hide; both together where the codes form groups.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### How many components?
+#
+# Never as many as fit the training data best: the likelihood of the points that were fitted can only rise with $K$, Eq. (3.3). The article's own advice, to choose $K$ on the training set and evaluate it on a validation set, does just that, and then looks. Choose on points that were held out, by cross-validation and its standard errors,
+# or by a criterion that charges for parameters: BIC for the number of components of a density, ICL for the number of groups that can be told apart. They answer different questions and may disagree honestly; where they do, say so, and look at several $K$. All of this is measured in [chapter 3](03_choosing_k.ipynb). With labels at hand for scoring, do not
+# choose by them: case 19 of [chapter 13](13_find_the_bug.ipynb) shows what that is worth.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Should the KL be minimal?
+#
+# No. It is one of two costs, and what is to be minimized is their sum, Eq. (5.4). The KL is the rate: what the code costs, and at least what it says about the image, Eq. (6.3). Made as small as possible it is zero, the code says nothing, and all images are drawn alike: that is collapse, the opposite of overfitting. Where a code is too *long*, the model can learn its
+# training images by heart. The gap between old and new images grows with the rate, as case 18 of [chapter 13](13_find_the_bug.ipynb) measures. How much rate is worth its price is decided by $\beta$: one more nat of rate saves $\beta$ nats of distortion, Eq. (6.9), and with $\beta=1$ the sum is a bound of the likelihood. [Chapter
+# 6](06_beta_and_the_rate_distortion_curve.ipynb) draws the whole curve.
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ## Back
+#
+# All chapters, and those that are still to come, are on [the map](00_start_here.ipynb#The-map).
