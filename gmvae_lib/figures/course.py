@@ -13,7 +13,7 @@ PARTS = {
                                     "09 Clustering with\nthe GMVAE", "10 The family", "11 Honest\nevaluation"),
     "Part IV\nBeyond": ("12 Scaling up", "13 Find the bug", "Appendix: notation\nand glossary"),
 }
-READY = ("00", "01", "02", "03", "04", "05", "06", "08")
+READY = ("00", "01", "02", "03", "04", "05", "06", "08", "13", "Ap")  # as the titles above begin
 
 
 def course_map(size=(11, 6)):
@@ -35,8 +35,9 @@ def course_map(size=(11, 6)):
         axes.set(xlim=(-0.5, 4.5), ylim=(-4.5, 1.1),
                  title="Read the parts from left to right, each from top to bottom. Filled: ready; dashed: to come.")
         axes.set_axis_off()
-    *ready, last = (str(int(chapter)) for chapter in READY)
+    *ready, last = (str(int(chapter)) for chapter in READY if chapter.isdigit())
+    appendix = ", and so is the appendix" if "Ap" in READY else ""
     alt = ("The map of the course: Start here leads to part I, mixtures and EM, chapters 1 to 3; part II, from EM to "
            "the VAE, chapters 4 to 6; part III, the mixture prior, chapters 7 to 11; and part IV, beyond, chapters 12 "
-           f"and 13 and the appendix. Chapters {', '.join(ready)} and {last} are ready to read.")
+           f"and 13 and the appendix. Chapters {', '.join(ready)} and {last} are ready to read{appendix}.")
     return Picture(figure, alt)

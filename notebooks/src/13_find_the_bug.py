@@ -26,18 +26,18 @@ figures.six_programs()
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What you will be able to do
 #
-# - find nineteen bugs that have been published, each by a test that fails in a way that anybody can see;
+# - find nineteen bugs like those that have been published, each by a test that fails in a way that anybody can see;
 # - say for each why it was not noticed: the special case in which the wrong formula is right;
 # - tell which of your tests could have found it, and which could not;
 # - carry ten tests away that find nearly everything in this field.
 #
-# **You need** chapters [1](01_gaussian_mixtures.ipynb), [2](02_expectation_maximization.ipynb), [5](05_variational_autoencoder.ipynb) and [8](08_mixture_prior_vae.ipynb). **It takes** 40 minutes to read and run, and about three
+# **You need** [chapter 1, mixtures](01_gaussian_mixtures.ipynb), [chapter 2, EM](02_expectation_maximization.ipynb), [chapter 5, the VAE](05_variational_autoencoder.ipynb) and [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), or as many of them as your cases need. **It takes** 40 minutes to read and run, and about three
 # hours to repair everything. The cases do not build on each other: take those that you like.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### How to play
 #
-# Each case has a snippet or a formula as it has been published, with names adapted to this course. Read it before you go on, and decide whether it is right. Then comes a test, which fails. *Explain the failure in one sentence* before you repair
+# Each case has a snippet or a formula after a published one, shortened, with names adapted to this course. Read it before you go on, and decide whether it is right. Then comes a test, which fails. *Explain the failure in one sentence* before you repair
 # the snippet: a repair that one cannot explain is another bug. `check` knows the bug and the usual wrong repairs. The [notebook with the solutions](solutions/13_find_the_bug.ipynb) has a paragraph for each case.
 #
 # Everything that the earlier chapters built may be imported:
@@ -240,7 +240,7 @@ def responsibilities(log_joint):
 for x in (1.0, 8.0, 16.0, 32.0):
     log_joint = -0.5 * (x - torch.tensor([[-4.0, 4.0]])) ** 2 - 0.5 * LOG_2PI + math.log(0.5)
     share = responsibilities(log_joint)[0, 1]
-    print(f"x = {x:4.0f}: the right component's share is {float(share):.2f}")
+    print(f"x = {x:2.0f}: the right component's share is {float(share):.2f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # #### Exercise 13.5 (★, 5 minutes)
@@ -285,7 +285,7 @@ places = torch.tensor([-10.0, 0.0, 10.0])
 x = places.repeat_interleave(200) + torch.randn(600)
 moved = published_means(x, places, torch.ones(3))
 print("groups at", places.tolist())
-print("means after one step:", [f"{value:.1f}" for value in moved])
+print("means after one step:", [round(value, 1) for value in moved.tolist()])
 print("the mean of all points:", f"{float(x.mean()):.1f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -809,15 +809,15 @@ check("13.20", belong_together)
 # | 1 | add up | Does the density integrate to one, do all values that can occur sum to one, do the weights? | 1, 3, 8, 12, 15 |
 # | 2 | draw and compare | Do the sampler's draws fall where the density says, and as wide? | 2, 4, 20 |
 # | 3 | go to the limit | Far away, certain, undecided: is it what everybody would say? | 5, 14 |
-# | 4 | one of anything | One component, one pixel, one class: is the simple formula back? | 3, 8, 14, 16 |
+# | 4 | one of anything | One component, one pixel, one class: is the simple formula back? | 8, 14 |
 # | 5 | say it twice | Twins with half the weight, an image beside itself: does nothing change, or double? | 3, 11 |
-# | 6 | move and rename | Another origin, another unit, another order: does the answer follow? | 9, 17 |
+# | 6 | move and rename | Another origin, another unit, another order: does the answer follow? | 9 |
 # | 7 | sign and direction | Is a KL positive, a bound below the truth, does EM climb? | 7, 10, 15 |
-# | 8 | know the answer | Data or a model whose truth is known: does it come out? | 6, 10, 18 |
+# | 8 | know the answer | Data, a model or a measurement whose truth is known: does it come out? | 6, 10, 18 |
 # | 9 | push and see | Finite differences: is the gradient right, and is every parameter connected? | 13 |
 # | 10 | shuffle | Labels, columns or clusters without any meaning: does the score say so, and is a baseline beaten? | 16, 17, 19 |
 #
-# Some bugs are found by several tests, and no test finds them all. Each takes a few lines. The course's own library is tested by all ten, in `tests/unit` and `tests/equations`.
+# Some bugs are found by several tests, and no test finds them all. Each takes a few lines. Most of them stand, in one form or another, among the tests of the course's own library, in `tests/unit` and `tests/equations`.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Summary

@@ -116,6 +116,13 @@ def test_every_exercise_of_the_chapter_is_here():
     assert list(INDEPENDENT) == re.findall(r'check\("(13\.\d+)"', SOURCE.read_text(encoding="utf-8"))
 
 
+def test_the_ten_tests_find_every_case():
+    table = SOURCE.read_text(encoding="utf-8").split("### Ten tests")[1].split("# %%")[0]
+    rows = re.findall(r"^# \| (\d+) \|.*\| ([\d, ]+) \|$", table, re.MULTILINE)
+    assert [int(number) for number, _ in rows] == list(range(1, 11))
+    assert {int(case) for _, cases in rows for case in cases.split(",")} == set(range(1, 21))
+
+
 # The snippet that each exercise repairs, by its name in the chapter: the check must know it as it stands there.
 SNIPPETS = {
     "13.1": "log_normal", "13.2": "draw", "13.3": "log_mixture", "13.4": "log_prior", "13.5": "responsibilities",
