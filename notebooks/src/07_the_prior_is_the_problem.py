@@ -92,7 +92,7 @@ figures.images(
 #
 # $$q(z)=\frac1N\sum_{n=1}^Nq_\phi(z\mid x_n). \tag{7.1}$$
 #
-# In training the decoder has read draws from $q(z)$, and nothing else. A sample asks it to read draws from $p(z)$.
+# Draws from $q(z)$ are what the decoder has been trained to read. A sample asks it to read draws from $p(z)$.
 # What happens after $z$ is the same for both, so all that samples and reconstructions differ in comes from the
 # difference between these two densities.
 
@@ -310,7 +310,8 @@ holes, crowded = sampled[near & (ratio < -math.log(10))], sampled[near & (ratio 
 # %%
 figures.misfit(
     axis, axis, log_q.reshape(181, 181).T, log_p.reshape(181, 181).T,
-    "Where the codes are, and where the prior is", marks={"hole": holes[:12], "crowded": crowded[:12]},
+    "Where the codes are, and where the prior is",
+    marks={"hole": holes[:12], "crowded": crowded[:12]},
     alt="Three maps of the plane. The aggregate posterior: a rugged star of many spots, densest "
         "near the center, whose arms reach far out. The prior: one round hill. The logarithm of "
         "their ratio: positive far out on the arms, negative between the arms and in gaps near "
@@ -328,11 +329,12 @@ figures.images(
     pictures, test.image_shape, "Decoded from the prior's draws", columns=12, vmax=16,
     row_labels=["in holes", "in a crowd"],
     alt="Two rows of twelve decoded images. From holes: blurred shapes, blends of neighbouring "
-        "digits. From crowded places: mostly clear digits.")
+        "digits. From crowded places: somewhat clearer ones, most of them digits.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# It was never asked about these places. So it does what a smooth function does: it blends what it knows from either
-# side. Some blends are digits, most are not.
+# It was hardly ever asked about these places. So it does what a smooth function does: it blends what it knows from
+# either side. Some blends are digits, most are not. (With two numbers even the crowded middle is a compromise. In ten
+# dimensions the contrast will be sharper.)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Holes are cheap
@@ -395,7 +397,7 @@ for shift, scale in ((0.0, 1.2), (0.5, 1.5), (-1.0, 2.0), (0.0, 0.7)):
 #
 # $$R_r(x)\approx\frac1L\sum_{l=1}^L\big[\log q_\phi(z_l\mid x)-\log r(z_l)\big],\qquad z_l\sim q_\phi(z\mid x). \tag{7.11}$$
 #
-# (For a Gaussian $r$ there is Eq. (5.11). For mixtures there is none; chapter 8 finds closed forms that come close.)
+# (For a Gaussian $r$ there is a formula, Eq. (4.9). For mixtures there is none; chapter 8 finds some that come close.)
 
 # %%
 test_draws = draws(model, test.x, times=20, seed=5)
@@ -413,7 +415,8 @@ as_is = rate_of(lambda z: aggregate_log_prob(model, train, z), *test_draws)
 with torch.no_grad():
     closed = kl_standard(*model.encode(test.x))
 assert abs(float((normal - closed).mean())) < 0.3  # Eq. (7.11) against Eq. (5.11)
-print("The best prior of the training images is worse on new ones:", bool(as_is.mean() > normal.mean()))
+worse = bool(as_is.mean() > normal.mean())
+print("The best prior of the training images is worse on new ones:", worse)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # It has learnt the training images by heart. A new image's code falls between the specks, and there the "best" prior
@@ -445,7 +448,8 @@ print("The best prior of the training images is worse on new ones:", bool(as_is.
 # %%
 def moments(mean, log_var):
     apart = mean - mean.mean(0)
-    return mean.mean(0), apart.T @ apart / len(mean) + log_var.exp().mean(0).diag()      # Eq. (7.13)
+    scatter = apart.T @ apart / len(mean)
+    return mean.mean(0), scatter + log_var.exp().mean(0).diag()                      # Eq. (7.13)
 
 fit_z = draws(model, train, times=8, seed=3)[0].flatten(0, 1)  # (9600, 10)
 mu, sigma = moments(mean, log_var)
@@ -523,8 +527,8 @@ chosen = KS[int(torch.tensor(curve["new images"][:-1]).argmin())]
 mixture = candidates[chosen]
 saved = normal - rate_of(mixture.score_samples, *test_draws)  # per image, (N,)
 error = saved.std() / math.sqrt(len(saved))
-print("The mixture saves more than two nats on test images:", bool(saved.mean() - 3 * error > 2))
-print("K is neither 1 nor the largest:", chosen not in (KS[0], KS[-1]))
+print("It saves more than a nat, by three standard errors:", bool(saved.mean() - 3 * error > 1))
+print("It has more than five components:", chosen > 5)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The samples
@@ -560,9 +564,23 @@ h = float((ratio < -math.log(10)).float().mean())
 print("More than half of the prior's draws fall into holes:", h > 0.5)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# With two thirds to five sixths of its draws in holes, the surprise is rather that some samples were digits: a decoder
-# generalizes a little. And by Eq. (7.8) such holes cost no more than two nats, of some hundred in the bound. Training
-# had other worries.
+# It is between three quarters and nine tenths, depending on the seed. Had these holes been quite empty, then by Eq.
+# (7.8) they need not have cost more than 2.3 nats, of more than a hundred in the bound. Training had other worries.
+#
+# Here are the prior's 360 draws again, in the order of that ratio: the first fourteen and the last.
+
+# %%
+order = ratio.argsort()
+figures.images(
+    drawn_from(prior_z[torch.cat([order[:14], order[-14:]])]), test.image_shape,
+    "Draws of N(0, I), by how many codes are near", columns=14, vmax=16,
+    row_labels=["deep in holes", "among codes"],
+    alt="Two rows of fourteen images, all decoded from draws of the standard normal prior. From "
+        "places deep in holes: grey, smeared or broken shapes. From places where codes are dense: "
+        "mostly clear digits.")
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# A decoder generalizes a little, and even in holes some draws look like digits. But where codes are, it is at home.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The misfit, from both sides
@@ -581,7 +599,7 @@ print("More than half of the prior's draws fall into holes:", h > 0.5)
 # %%
 unseen = torch.cat([valid, test.x])
 lower, upper = float(saved.mean()), surgery(model, unseen)[1][0]
-print("There is a gap between the two sides, of more than a nat:", upper - lower > 1)  # Eq. (7.15)
+print("The sides are more than a nat apart:", upper - lower > 1)                     # Eq. (7.15)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # For $d=10$ the sides are about 4 and 9 nats. The specks' misfit of Eq. (7.4) was an upper end, inflated by a finite
@@ -595,7 +613,8 @@ print("There is a gap between the two sides, of more than a nat:", upper - lower
 
 # %%
 def replaced(model):  # the mixture that is best on the images kept for choosing
-    found, kept = mixtures(draws(model, train, 8, seed=3)[0].flatten(0, 1)), draws(model, valid, 20, 6)
+    found = mixtures(draws(model, train, 8, seed=3)[0].flatten(0, 1))
+    kept = draws(model, valid, 20, seed=6)
     return min(found.values(), key=lambda r: rate_of(r.score_samples, *kept).mean())
 
 nets = [model, *(trained_vae(10, seed) for seed in range(1, 5))]
@@ -630,7 +649,7 @@ def recognized(net, r):
 costs = torch.tensor([bounds(*pair) for pair in zip(nets, new_priors)])
 votes = torch.tensor([recognized(*pair) for pair in zip(nets, new_priors)])
 gains = costs[:, 0] - costs[:, 2]
-print("Nats gained in each of five seeds, more than two:", bool((gains > 2).all()))
+print("Nats gained with each of five seeds, more than one:", bool((gains > 1).all()))
 print("Codes harder to recognize, in each:", bool((votes[:, 2] < votes[:, 0] - 0.1).all()))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
@@ -651,7 +670,7 @@ figures.table(
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Read the middle row twice. As a *sampler*, the aggregate posterior is beyond reproach: its draws are codes of real
 # images. As a *density* it is the worst of the three. A test of samples alone would give it the prize for learning by
-# heart; a bound alone would not have told us that five of six samples fall into holes. One needs both.
+# heart; a bound alone would not have told us that four of five samples fall into holes. One needs both.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Move about in it
@@ -661,8 +680,9 @@ figures.table(
 # hardly knows. The point is yours: move it with the two sliders, by arrow keys. At the right, what the decoder draws
 # there, and samples of the prior.
 #
-# Look for three things. What is drawn between two arms of the star? How many components are needed until the violet
-# inside is gone? And does the held-out rate still fall then?
+# Look for three things. What is drawn between two arms of the star? What does $K=1$ do to the rate, and what to the
+# holes? And how many components are needed until the violet inside is gone, and the rate no longer falls? (Far out,
+# where neither codes nor prior are, the colour means nothing.)
 
 # %%
 explorers.HoleExplorer(plane, train, test.x)
@@ -710,7 +730,7 @@ figures.table(list(judges), {name: [f"{v:.2f}" for v in row] for name, row in ve
 
 # %%
 forest = {name: row[1] for name, row in verdict.items()}
-print("Better than N(0, I):", bool(forest["mixture"] < forest["N(0, I)"] - 0.02))
+print("Better than N(0, I):", bool(forest["mixture"] < forest["N(0, I)"]))
 print("Still easily recognized:", bool(forest["mixture"] > 0.7))
 print("And so are reconstructions:", bool(forest["reconstructions"] > 0.7))
 print("Real images are not:", bool(forest["real test images"] < 0.6))
@@ -744,7 +764,8 @@ on_test = [float(rate_of(r.score_samples, *test_draws).mean()) for r in (careles
 
 # %%
 print("Higher log-likelihood of the means:", on_means[0] > on_means[1])
-print("Held-out rate worse than with N(0, I), by 5 nats or more:", on_test[0] > float(normal.mean()) + 5)
+harm = on_test[0] - float(normal.mean())
+print("Held-out rate worse than with N(0, I), by 5 nats or more:", harm > 5)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # *Diagnosis.* Eq. (7.13): the mean of the variances is missing. How much that costs we can say for one component. Its
@@ -774,8 +795,8 @@ print("All of it above 5 nats, its smallest part below 0.1:",
 
 # %%
 single = GaussianMixture(1, device="cpu").fit(mean)
-lost = float(rate_of(single.score_samples, *seen).mean() - rate_of(gaussian.log_prob, *seen).mean())
-assert math.isclose(lost, price_of_means.sum(), rel_tol=0.05)
+lost = rate_of(single.score_samples, *seen) - rate_of(gaussian.log_prob, *seen)
+assert math.isclose(lost.mean(), price_of_means.sum(), rel_tol=0.05)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Direction by direction:
@@ -804,20 +825,22 @@ figures.curves(
 # $$\hat I_M=\log\frac{q_\phi(z\mid x_n)}{\frac1M\sum_{m}q_\phi(z\mid x_m)}\ \le\ \log M,\qquad\text{always}. \tag{7.17}$$
 
 # %%
-def batch_surgery(net, size):  # information and misfit, each estimated within batches of this size
+def batch_surgery(net, size):  # information and misfit, estimated within batches of this size
     rows = [surgery(net, batch, times=4) for batch in train.split(size)]
     return torch.tensor(rows)[..., 0].mean(0)
 
 sizes = (10, 30, 100, 300, 1200)
-by_size = {d: torch.stack([batch_surgery(net, m) for m in sizes]) for d, net in ((2, plane), (10, model))}
-assert all((found[:, 0] <= torch.tensor(sizes).log() + 1e-3).all() for found in by_size.values())
+log_m = torch.tensor(sizes).log()
+by_size = {d: torch.stack([batch_surgery(net, m) for m in sizes])
+           for d, net in ((2, plane), (10, model))}
+assert all((found[:, 0] <= log_m + 1e-3).all() for found in by_size.values())        # Eq. (7.17)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # *Symptom.* The information depends on the batch size, and the misfit, which takes the rest of the rate, too:
 
 # %%
 figures.curves(
-    sizes, {"log M": torch.tensor(sizes).log(), "d = 2": by_size[2][:, 0], "d = 10": by_size[10][:, 0]},
+    sizes, {"log M": log_m, "d = 2": by_size[2][:, 0], "d = 10": by_size[10][:, 0]},
     "Information, as seen by M images", "M", "nats", log_x=True,
     alt="Information over the number of images in the sum, on a logarithmic axis, with the line "
         "log M above. With ten dimensions it follows the line almost to the end. With two it "
@@ -831,38 +854,39 @@ figures.curves(
 
 # %%
 assert (by_size[2][:-1, 1] > by_size[2][1:, 1]).all()  # misfit: the smaller the batch, the larger
-left_behind = torch.tensor(sizes).log() - by_size[2][:, 0]
+left_behind = log_m - by_size[2][:, 0]
 print("d = 2 leaves the line:", bool(left_behind[-1] > 1 > left_behind[0]))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 3: a divergence below zero
 #
-# In the plane, how far is a mixture of twenty from $q(z)$? Someone estimates $\mathrm{KL}(q\Vert r)$ from ten draws:
+# In the plane, how far is a mixture of twenty from $q(z)$? Someone estimates $\mathrm{KL}(q\Vert r)$ from five draws:
 
 # %%
 plane_z = draws(plane, train, times=10, seed=8)[0].flatten(0, 1)
 r = GaussianMixture(20, max_iter=300, device="cpu").fit(plane_z)
 log_ratio = aggregate_log_prob(plane, train, plane_z) - torch.as_tensor(r.score_samples(plane_z))
 shuffled = log_ratio[torch.randperm(12_000, generator=torch.Generator().manual_seed(0))]
-tens = shuffled.reshape(-1, 10).mean(1)  # 1,200 estimates, of ten draws each
+fives = shuffled.reshape(-1, 5).mean(1)  # 2,400 estimates, of five draws each
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # *Symptom.* A divergence cannot be negative. One in ten of these is, or more:
 
 # %%
-print("Negative, of 1,200 estimates, more than one in ten:", bool((tens < 0).float().mean() > 0.1))
+print("Negative, of 2,400 estimates, more than one in ten:", bool((fives < 0).float().mean() > 0.1))
 print("The mean of all is not:", bool(log_ratio.mean() > 0))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Diagnosis.* The average is never negative, its terms are: wherever $r(z)>q(z)$. With ten draws the standard error is
-# as large as the divergence. *Cure.* Say the error, Eq. (7.7), and draw until it is small beside the estimate. Do not
-# clip at zero: the mean of clipped estimates is too large, and the error, which was honest, becomes a bias, which is
-# not.
+# *Diagnosis.* The average is never negative, its terms are: wherever $r(z)>q(z)$. With five draws the standard error
+# is as large as the divergence. *Cure.* Say the error, Eq. (7.7), and draw until it is small beside the estimate. Do
+# not clip at zero: the mean of clipped estimates is too large, and the error, which was honest, becomes a bias, which
+# is not.
 
 # %%
 error = log_ratio.std() / math.sqrt(len(log_ratio))
-print("With 12,000 draws, more than ten standard errors above zero:", bool(log_ratio.mean() > 10 * error))
-print("Clipping at zero raises the mean:", bool(tens.clamp_min(0).mean() > 1.05 * tens.mean()))
+sure = bool(log_ratio.mean() > 10 * error)
+print("With 12,000 draws, more than ten standard errors above zero:", sure)
+print("Clipping at zero raises the mean:", bool(fives.clamp_min(0).mean() > 1.05 * fives.mean()))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
@@ -941,8 +965,8 @@ check("7.5", my_best_accuracy)
 # - Holes are cheap: a prior may put most of its samples where no code is for a nat or two. The bound asks about
 #   images, samples ask about the prior.
 # - The best prior is the aggregate posterior, and taken literally it learns the training images by heart. A mixture of
-#   some ten or twenty components, fitted by EM to *draws* of the codes and chosen on held-out images, saved some four
-#   of sixteen nats and made the samples about as good as reconstructions, with nothing retrained.
+#   some ten or twenty components, fitted by EM to *draws* of the codes and chosen on held-out images, saved three to
+#   four of sixteen nats and made the samples about as good as reconstructions, with nothing retrained.
 # - Judge by a held-out bound *and* by a test of samples, and say which judge: a sharper one still recognized both.
 #
 # **You may now import** `evaluation.aggregate_log_prob` and `evaluation.elbo_surgery`.
