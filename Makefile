@@ -52,6 +52,7 @@ bench: $(TEST)
 
 checkpoints: $(TEST)
 	$(BIN)/python -m gmvae_lib.pretrained
+	$(BIN)/python -m gmvae_lib.pretrained.rate_distortion
 
 clean:
 	rm -rf .venv

@@ -185,7 +185,7 @@ EXERCISES = {
                 lambda v, s: _leave_one_out(v, s, baseline=lambda v: -(v.sum() - v) / (len(v) - 1)),
         },
         tolerance=1e-9,
-        hint="The others' average is (values.sum() - values) / (S - 1).",
+        hint="Try two draws: each is the other's baseline. With equal values for all draws the estimate must be zero.",
     ),
     "4.5": Exercise(
         cases=_grids,

@@ -50,6 +50,8 @@ EXERCISES = {
         mistakes={
             "this is the joint's negative entropy: divide the joint by the product of its marginals in the logarithm.":
                 lambda joint: (joint * joint.log()).sum(),
+            "this is the joint's entropy: divide the joint by the product of its marginals, and keep the sign.":
+                lambda joint: -(joint * joint.log()).sum(),
             "you divided by one marginal only: this is a negative conditional entropy.":
                 lambda joint: (joint * (joint / joint.sum(0, keepdim=True)).log()).sum(),
             "you divided by one marginal only, that of z given x: this is a negative conditional entropy.":
@@ -73,6 +75,10 @@ EXERCISES = {
         mistakes={
             "a rate below zero cannot be bought: dimensions under water get rate 0, and keep their variance as error.":
                 _unclamped,
+            "the pair is in the other order: the rate comes first.":
+                lambda eigenvalues, sigma2, beta: _water(eigenvalues, sigma2, beta)[::-1],
+            "the rates are right, but a dimension under water has its own variance as error, not the water level.":
+                lambda eigenvalues, sigma2, beta: (_water(eigenvalues, sigma2, beta)[0], beta * len(eigenvalues) / 2),
             "the half of the logarithm is missing.":
                 lambda eigenvalues, sigma2, beta: (2 * _water(eigenvalues, sigma2, beta)[0],
                                                    _water(eigenvalues, sigma2, beta)[1]),
@@ -140,6 +146,8 @@ EXERCISES = {
                 lambda mean, log_var, alpha: (_each(mean, log_var).mean(0) - alpha).clamp_min(0).sum(),
             "you averaged over dimensions: their rates add up.":
                 lambda mean, log_var, alpha: _each(mean, log_var).mean(0).clamp_min(alpha).mean(),
+            "you averaged over each image's dimensions: average over the images, one number for each dimension.":
+                lambda mean, log_var, alpha: _each(mean, log_var).mean(1).clamp_min(alpha).sum(),
             "you summed over the images: average over them.":
                 lambda mean, log_var, alpha: _each(mean, log_var).sum(0).clamp_min(alpha).sum(),
             "the half of the rate is missing.":

@@ -188,8 +188,9 @@ class LiveTraining(Panel):
     def _prepare_figure(self):
         figure, axes = subplots(1, 2, size=(8.6, 3.0))
         with style():
-            self._lines = [axis.plot([], [], color=COLORS[i], linestyle=line, label=name)[0] for axis, i, line, name in (
-                (axes[0], 0, "-", "distortion D"), (axes[1], 1, "-", "rate"), (axes[0], 2, "--", "loss D + βR"))]
+            curves = (axes[0], 0, "-", "distortion D"), (axes[1], 1, "-", "rate R"), (axes[0], 2, "--", "loss D + βR")
+            self._lines = [axis.plot([], [], color=COLORS[i], linestyle=line, label=name)[0]
+                           for axis, i, line, name in curves]
             for axis, name, top in zip(axes, ("Loss and distortion", "Rate"), (280, 30), strict=True):
                 axis.set(title=name, xlabel="epoch", ylabel="nats per image", xlim=(0, self.epochs), ylim=(0, top))
             axes[0].legend(loc="lower left", fontsize=10)

@@ -151,13 +151,13 @@ def test_beta_steers_the_training_while_it_runs(live):
 
 
 def test_closing_ends_the_thread_and_frees_the_panel():
-    panel = LiveTraining(load("digits"), latent_dim=2, epochs=10**6, seconds=0.05)
-    panel.start()
-    wait_for(lambda: len(panel.history) > 1)
-    thread, reference = panel.thread, weakref.ref(panel)
-    panel.close()
+    panels = [LiveTraining(load("digits"), latent_dim=2, epochs=10**6, seconds=0.05)]
+    panels[0].start()
+    wait_for(lambda: len(panels[0].history) > 1)
+    thread, reference = panels[0].thread, weakref.ref(panels[0])
+    panels[0].close()
     assert not thread.is_alive() and threads() == []
-    del panel
+    panels.clear()
     gc.collect()
     assert reference() is None
 
