@@ -1216,7 +1216,8 @@ check("2.5", merge)
 #
 # We chose $K$ by looking at a picture. How to choose it when there is no picture is the question of [chapter 3, Choosing K](03_choosing_k.ipynb).
 #
-# After that the latent variable becomes continuous. The posterior then has no formula, the E-step cannot make the bound tight any more, and a network takes its place. The
+# After that the latent variable becomes continuous. The posterior then has no formula, and the E-step cannot make the bound tight any more: that is
+# [chapter 4, When the E-step is impossible](04_when_the_e_step_is_impossible.ipynb), in which a network takes its place. The
 # identity Eq. (2.6) stays as it is. [The variational autoencoder](05_variational_autoencoder.ipynb) builds on it, and in
 # [the mixture-prior VAE](08_mixture_prior_vae.ipynb) this chapter's mixture returns, as the prior of the latent space.
 

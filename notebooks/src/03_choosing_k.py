@@ -1080,7 +1080,7 @@ check("3.6", evidence)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Where this leads
 #
-# This was the last chapter about mixtures of points that we see. In [part II](00_start_here.ipynb#The-map) the latent variable becomes continuous; the evidence of Eq. (3.15) is then an integral that no grid can do, and a bound takes its place.
+# This was the last chapter about mixtures of points that we see. In [chapter 4, When the E-step is impossible](04_when_the_e_step_is_impossible.ipynb), the latent variable becomes continuous; the evidence of Eq. (3.15) is then an integral that no grid can do, and a bound takes its place.
 # [The variational autoencoder](05_variational_autoencoder.ipynb) scores by held-out bounds as we did by held-out points, and in [the mixture-prior VAE](08_mixture_prior_vae.ipynb) the question of $K$ returns, in a latent space where the digits are easier to tell apart.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
