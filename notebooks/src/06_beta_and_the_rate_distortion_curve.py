@@ -418,9 +418,10 @@ assert active(silent, train.x).equal(active_units(silent, train.x))
 #
 # **By accident.** The dimension would be worth its price, and the training lost it. A dimension that is flat tells the
 # decoder nothing, and a decoder that gets nothing from a dimension sends it no gradient: neither side has a reason to
-# begin. What makes it flat? The rate is due from the first step on, and presses every mean to 0 and every variance to
-# 1, whether or not the decoder reads them yet. Steps that are too large do the rest: they throw dimensions about, and
-# hidden units out (a ReLU that is negative for all images has no gradient any more). What is lost so stays lost.
+# begin. What makes it flat? Two things together. The rate is due from the first step on, and presses every mean to 0
+# and every variance to 1, whether or not the decoder reads them well yet. And steps that are too large throw
+# dimensions about, and hidden units out (a ReLU that is negative for all images has no gradient any more). What is
+# lost so stays lost.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Reproduced
@@ -512,16 +513,24 @@ print("Every unit is active:", free_units == [8, 8, 8])
 # %%
 figures.strip(
     {"plain": plain_costs, "warm-up": warm_costs, "free bits": free_costs},
-    "Large first steps at β = 1: three starts each", "−ELBO (nats per held-out image)",
+    "Large steps at β = 1: three starts each", "−ELBO (nats per held-out image)",
     alt="Three rows of three dots on an axis of nats per image: plain training costs most, free "
         "bits lie in between, and warm-up costs least on average.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Read all three numbers together. Over six starts (a run of ours) plain training kept 5.5 units on average and cost
-# 123.0 ± 3.7 nats (mean ± standard deviation), warm-up 7.5 and 112.5 ± 1.7, free bits 8 and 117.7 ± 1.4; ordinary steps keep 8 without any cure.
-# Free bits keep all units active by construction, but "active" is not "useful": some just spend their allowance. Nor
-# does a cure bring back what the large steps did to the hidden units: with warm-up more of them live, but still a
-# minority. Count units to diagnose; judge by the bound; and look at the steps before reaching for a cure.
+# A run of ours with six starts of each, 60 epochs, gave (ranges, and mean ± standard deviation over starts):
+#
+# | at $\beta=1$ | active units, of 8 | living hidden units, of 128 | $-$ELBO, held out |
+# |---|---|---|---|
+# | large steps | 4–7 | 6–14 | 123.0 ± 3.7 |
+# | large steps, warm-up | 7–8 | 10–21 | 112.5 ± 1.7 |
+# | large steps, free bits | 8 | 10–21 | 117.7 ± 1.4 |
+# | chapter 5's steps | 8 | 78–97 | 113.8 ± 4.2 |
+#
+# Neither the price nor the steps do it alone: with small steps nothing is lost, nor with large ones while the price is
+# low. Sixty more epochs with small steps brought none of the lost dimensions back. Free bits keep all units active by
+# construction, but "active" is not "useful": some just spend their allowance. And no cure saves the hidden units that
+# large steps kill, so look at the steps before reaching for one. Count units to diagnose; judge by the bound.
 #
 # And where collapse is a decision, there is nothing to cure. Above $\beta_c$ warm-up only delays the silence, and free
 # bits pay for a code that is not worth its price:
@@ -797,8 +806,8 @@ explorers.BetaExplorer(every, test)
 # ### Watch a training
 #
 # Press Start and move $\beta$ while it trains. Raise it far above the threshold of Eq. (6.14) and the rate falls to
-# zero; lower it again, and the code comes back, since below the threshold silence is no minimum. The training runs in
-# the background; Stop keeps the model as it is.
+# zero; lower it again, and the code comes back: below the threshold silence is no minimum, and these steps are small.
+# (The loss jumps whenever the price does.) The training runs in the background; Stop keeps the model as it is.
 
 # %%
 explorers.LiveTraining(train)
@@ -874,8 +883,8 @@ check("6.4", my_free_bits)
 # `free_bits`, `prior.with_free_bits`, `evaluation.mean_elbo`, `active_units` and `rate_distortion`.
 #
 # **Where this leads.** Eq. (6.3) says that rate is wasted wherever the prior is not the aggregate posterior. How much
-# is that, and what does it do to samples? That is chapter 7 ([on the map](00_start_here.ipynb#The-map)), and
-# [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), learns a prior that wastes less.
+# is that, and what does it do to samples? That is [chapter 7, The prior is the problem](07_the_prior_is_the_problem.ipynb).
+# [Chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), learns a prior that wastes less.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
