@@ -189,6 +189,12 @@ def check_columns(low, high):
     return math.ldexp(1.0, exponent)
 
 
+def views(transform, n):
+    """A transform (x, generator) -> groups (N, n, D) for `training.fit`: n independently transformed views of each
+    point of x (N, D)."""
+    return lambda x, generator=None: transform(x.repeat_interleave(n, 0), generator).unflatten(0, (len(x), n))
+
+
 def random_affine(image_shape, rotation=0.12, scale=0.08, shift=0.08):
     """A transform (x, generator) -> x for `training.fit`: a small random rotation, zoom and shift of each image.
 

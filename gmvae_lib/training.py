@@ -28,7 +28,8 @@ from gmvae_lib.checkpoint import (
 from gmvae_lib.data import Dataset, pick_device
 from gmvae_lib.speed import at_most_threads, faster_precision
 
-__all__ = ["History", "cyclic", "decay", "fit", "load_checkpoint", "log_uniform", "save_checkpoint", "warm_up"]
+__all__ = ["History", "cyclic", "decay", "fit", "load_checkpoint", "log_uniform", "one_cycle", "save_checkpoint",
+           "warm_up"]
 
 SAVE_EVERY = 10  # seconds between two checkpoints, at least
 THREAD_OPERATIONS = 250e6  # in one step's matrix products: what a further thread needs to be worth waiting for
@@ -47,6 +48,13 @@ def cyclic(beta=1.0, cycles=4, share=0.5):
 def decay(lr=2e-3, share=0.3):
     """A schedule for `lr`: constant, then falling linearly to nothing during the last `share` of the training."""
     return lambda progress: lr * min(1.0, (1 - progress) / share)
+
+
+def one_cycle(lr=2e-3, share=0.3):
+    """A schedule for `lr`: up linearly during the first `share` of the training, down by a cosine to nothing. Smith &
+    Topin (2019)."""
+    return lambda progress: lr * (progress / share if progress < share else
+                                  0.5 + 0.5 * math.cos(math.pi * (progress - share) / (1 - share)))
 
 
 def log_uniform(low=0.01, high=100.0, seed=0):
@@ -74,7 +82,9 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
             "fixed" leaves it alone.
         free_bits: nats of rate that each latent dimension (with a mixture prior, all of them together) has for
             nothing; the history's rate never falls below them. Kingma et al. (2016).
-        transform: a function (x, generator) -> x applied to each batch, for augmentation.
+        transform: a function (x, generator) -> x applied to each batch, for augmentation. It may return groups
+            (n, V, D), such as `data.views`'s: V views of each point then share a component (chapter 9), and the
+            history is in nats per view.
         validation: held-out points; with `patience`, training stops after that many epochs without improvement, and
             the best model is kept.
         checkpoint: a file, written at the end and about every ten seconds; with `resume`, training goes on from it if
@@ -142,8 +152,9 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
                         f"The model is as it was before it: lower lr (now {step(epoch / epochs):g}).")
                 if prior_update == "em":
                     with torch.no_grad():  # on what the encoder was trained on: its latents of anything else may drift
-                        seen = x if transform is None else transform(x, generator)
-                        model.prior.update(*model.encode(seen, 1.0 if model.gated else None))
+                        seen = (rows if transform is None else transform(rows, generator) for rows in x.split(10_000))
+                        latents = [model.encode(rows, 1.0 if model.gated else None) for rows in seen]
+                        model.prior.update(*(torch.cat(values) for values in zip(*latents, strict=True)))
                 news = {"distortion": distortion, "rate": rate, "beta": weight, "seconds": time.perf_counter() - began}
                 if held_out is not None:
                     final = 1.0 if model.gated else schedule(1.0)
