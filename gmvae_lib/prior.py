@@ -260,7 +260,7 @@ class MixturePrior(Mixture):
 
 
 class VampPrior(Mixture):
-    """p(z) = 1/K sum_k q(z | u_k): the encoder's own Gaussians at K learnt pseudo-inputs u_k. Eq. (10.24).
+    """p(z) = 1/K sum_k q(z | u_k): the encoder's own Gaussians at K learnt pseudo-inputs u_k. Eq. (10.9).
 
     Arguments:
         encoder: the VAE's own `Encoder`, without gates. It stays the VAE's: its parameters are not listed here.

@@ -1,0 +1,872 @@
+# %% [markdown] slideshow={"slide_type": "slide"}
+# # 10 The family
+#
+# *Which GMVAE is this?*
+#
+# "Gaussian-mixture VAE" is the name of at least six models. They share a class $c$, a code $z$ and an image $x$, and papers draw them
+# much alike. Here they are side by side. Black arrows say how each makes an image, dashed and dotted ones how it finds out, from an
+# image, what made it. Which arrow is missing where?
+
+# %% slideshow={"slide_type": "-"}
+import torch
+
+from gmvae_lib import explorers, figures
+
+torch.set_num_threads(1)
+figures.six_models()
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# By the end you will read such a picture as a loss function, and the other way round. Six losses will turn out to be one bound,
+# taken with different answers to two questions: *how does the class reach the image*, and *who tells the class*.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## What this chapter gives you
+#
+# By its end you can
+#
+# - write down the bound of M2, VaDE, Dilokthanakul's and Shu's GMVAE, the plain mixture prior and the VampPrior, and check each by counting;
+# - say what one has to pay for inferring a class, and when it is free;
+# - recognize each model under its paper's own letters, and say what it is in `gmvae_lib`;
+# - build the VampPrior, and report honestly what it gains on few images;
+# - take the gradient of a discrete choice in three ways, and say from their bias and variance which to use.
+#
+# **You need** the mixture-prior VAE ([chapter 8](08_mixture_prior_vae.ipynb)), and of
+# [chapter 4](04_when_the_e_step_is_impossible.ipynb) the section on gradients without integrals. How far such models' classes are the
+# digits, and how to help them, is the question of chapter 9 ([the map](00_start_here.ipynb#The-map)).
+# **Time:** about 80 minutes, exercises apart. All cells together run in less than a minute.
+
+# %%
+import math
+
+from gmvae_lib.data import load
+from gmvae_lib.gaussian import entropy_diag, kl_diag, log_prob_diag, sample_diag
+from gmvae_lib.likelihood import Binomial
+from gmvae_lib.network import MLP, Decoder, Encoder
+from gmvae_lib.prior import MixturePrior
+from gmvae_lib.training import decay, fit, warm_up
+from gmvae_lib.vae import VAE, Elbo
+
+digits, held_out = load("digits"), load("digits", "test")
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## One bound for all of them
+#
+# Let $h$ stand for everything that is not seen: $(z,c)$, or $(z,c,w)$, or $z$ alone. For any distribution $q(h|x)$, chapter 2's bound reads
+#
+# $$\mathcal L=\mathbb E_{q(h|x)}\Big[\log\frac{p(x,h)}{q(h|x)}\Big]=\log p(x)-\mathrm{KL}\big(q(h|x)\,\Vert\,p(h|x)\big). \tag{10.1}$$
+#
+# A model of the family is a choice of the joint $p(x,h)$, a choice of how $q(h|x)$ falls into factors, and whatever of $\mathcal L$ can then be done in
+# closed form.
+#
+# ### A world small enough to count
+# To check six bounds we need the truth. So we make a world in which everything is a table: $x$ has four values, $z$ five, $c$ three, and a
+# further variable $w$, needed only once, two. Sums replace integrals, and $\log p(x)$ is a sum of a few dozen numbers. A formula that holds here for
+# random tables holds for Gaussians too: its derivation asks only that the factors are distributions.
+
+# %%
+torch.set_default_dtype(torch.float64)
+torch.manual_seed(0)
+X, Z, K, W = 4, 5, 3, 2
+x = 2                                                                   # the image that we look at
+
+def table(*shape):
+    """A random table whose last axis sums to one."""
+    return torch.randn(*shape).softmax(-1)
+
+pi, p_z_c, p_x_z = table(K), table(K, Z), table(Z, X)                   # p(c), p(z|c), p(x|z)
+log_px_z = p_x_z[:, x].log()                                            # log p(x|z) of our image
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The bound, by counting every cell, and the divergence that everything else is made of:
+
+# %%
+def count(q, joint):
+    """The bound of Eq. (10.1): q(h|x) and p(x, h) as tables over all h."""
+    return (q * (joint / q).log()).sum()
+
+def kl(q, p):
+    """KL along the last axis."""
+    return (q * (q / p).log()).sum(-1)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# First for $p(x,z,c)=\pi_c\,p(z|c)\,p(x|z)$ and a $q$ without any structure:
+
+# %%
+joint = pi[:, None] * p_z_c * p_x_z[:, x]                               # (K, Z)
+log_evidence = joint.sum().log()
+q = table(K * Z).reshape(K, Z)
+posterior = joint / joint.sum()
+gap = kl(q.ravel(), posterior.ravel())
+assert torch.isclose(count(q, joint), log_evidence - gap)               # Eq. (10.1)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### What one more latent costs
+# Split $h$ into two parts, $h=(a,b)$, and let $q$ infer $a$ first, then $b$: $q(a|x)\,q(b|a,x)$. Split the joint likewise, $p(x,a,b)=p(x,a)\,p(b|a,x)$.
+# The logarithm of the ratio falls into two, and the second has a KL as its mean:
+#
+# $$\mathcal L_{ab}=\underbrace{\mathbb E_{q(a|x)}\Big[\log\frac{p(x,a)}{q(a|x)}\Big]}_{\mathcal L_a,\text{ with } b \text{ summed out}}
+# -\;\mathbb E_{q(a|x)}\Big[\mathrm{KL}\big(q(b|a,x)\,\Vert\,p(b|a,x)\big)\Big]. \tag{10.2}$$
+#
+# So inferring $b$ as well can only lower the bound, and by exactly how much we know: by how wrong we are about $b$, once $a$ is known. **A latent that is inferred by
+# Bayes' rule is free.** This one line explains every gap in this chapter. With $a=z$, $b=c$:
+
+# %%
+q_z, q_c_z = table(Z), table(Z, K)                                      # q(z|x), q(c|z,x)
+p_c_z = (joint / joint.sum(0)).T                                        # p(c|z): Bayes, (Z, K)
+wrong_about_c = q_z @ kl(q_c_z, p_c_z)
+with_c, without_c = count(q_z * q_c_z.T, joint), count(q_z, joint.sum(0))
+assert torch.isclose(with_c, without_c - wrong_about_c)                 # Eq. (10.2)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The class makes the code
+#
+# Four of the six make an image in a chain, $c\to z\to x$:
+#
+# $$p(x,z,c)=\pi_c\;p(z|c)\;p_\theta(x|z),\qquad p(z|c)=\mathcal N(z|\mu_c,\Sigma_c). \tag{10.3}$$
+#
+# The image knows its class only through the code. They differ in who tells the class.
+#
+# ### The plain mixture prior: nobody
+# If we only infer the code, $q_\phi(z|x)$, the class is summed out, and what remains is a VAE whose prior is a mixture:
+#
+# $$\mathcal L_{\text{mix}}=\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\mathrm{KL}\Big(q_\phi(z|x)\,\Big\Vert\,\sum_c\pi_c\,p(z|c)\Big). \tag{10.4}$$
+#
+# This is chapter 8's exact rate. By Eq. (10.2) we may add $c$ to what is inferred for nothing, if we take $p(c|z)\propto\pi_c\,p(z|c)$ for it (the image
+# says no more about $c$ than $z$ does): hence the dotted arrow in the picture.
+
+# %%
+mix = q_z @ log_px_z - kl(q_z, pi @ p_z_c)                              # Eq. (10.4)
+assert torch.isclose(mix, count(q_z * p_c_z.T, joint))                  # c by Bayes' rule: free
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **In `gmvae_lib`:** `VAE(encoder, decoder, likelihood, MixturePrior(K, d))`, with `elbo(x, method="exact")`.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### VaDE: the image, directly
+# *Variational deep embedding* infers both from the image, independently of each other: $q(z,c|x)=q_\phi(z|x)\,q(c|x)$. The joint KL falls apart, as in Eq. (8.13):
+#
+# $$\mathcal L_{\text{VaDE}}=\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\sum_cq(c|x)\,\mathrm{KL}\big(q_\phi(z|x)\,\Vert\,p(z|c)\big)-\mathrm{KL}\big(q(c|x)\,\Vert\,\pi\big). \tag{10.5}$$
+#
+# All KLs are now closed forms. The price is what Eq. (10.2) says: one $q(c|x)$ for all codes,
+#
+# $$\mathcal L_{\text{mix}}-\mathcal L_{\text{VaDE}}=\mathbb E_{q_\phi(z|x)}\Big[\mathrm{KL}\big(q(c|x)\,\Vert\,p(c|z)\big)\Big]. \tag{10.6}$$
+
+# %%
+def vade(q_c):
+    """Eq. (10.5), for any q(c|x)."""
+    return q_z @ log_px_z - q_c @ kl(q_z, p_z_c) - kl(q_c, pi)
+
+q_c = table(K)
+assert torch.isclose(vade(q_c), count(q_c[:, None] * q_z, joint))
+assert torch.isclose(mix - vade(q_c), q_z @ kl(q_c, p_c_z))             # Eq. (10.6)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# **Which $q(c|x)$?** The authors argue: Eq. (10.6) would vanish for $q(c|x)=p(c|z)$. It cannot for every $z$ at once, and they take the mean,
+# estimated from a draw of $z$:
+#
+# $$q_{\text{mean}}(c|x)=\mathbb E_{q_\phi(z|x)}\big[p(c|z)\big]. \tag{10.7}$$
+#
+# Chapter 8 asked for the best one instead. As a function of $q(c|x)$, Eq. (10.6) is $\sum_cq(c|x)\big(\log q(c|x)-\mathbb E_{q_\phi(z|x)}\log p(c|z)\big)$, and its minimum under $\sum_cq(c|x)=1$ is
+#
+# $$q^\star(c|x)\;\propto\;\exp\,\mathbb E_{q_\phi(z|x)}\big[\log p(c|z)\big]\;\propto\;\pi_c\,e^{-\mathrm{KL}(q_\phi(z|x)\Vert p(z|c))}, \tag{10.8}$$
+#
+# where the second form is Eq. (8.15); the two differ by factors without $c$. Logarithms are averaged, not probabilities: it is a *geometric* mean, where VaDE takes the *arithmetic* one.
+
+# %%
+arithmetic = q_z @ p_c_z                                                # Eq. (10.7)
+geometric = (q_z @ p_c_z.log()).softmax(0)                              # Eq. (10.8)
+assert torch.allclose(geometric, (pi.log() - kl(q_z, p_z_c)).softmax(0))
+print("geometric above arithmetic:", bool(vade(geometric) > vade(arithmetic)))
+print("both below the plain bound:", bool(vade(geometric) < mix))
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# Where the encoder has settled in one component the two means agree, and the difference does not matter. Halfway between two it does, and
+# there the bound of the geometric mean is the higher one, always.
+#
+# **In `gmvae_lib`:** the same `VAE` with `MixturePrior`, and `method="collapsed"`, which is Eq. (10.5) at $q^\star$. Any other $q(c|x)$, a network's for
+# example, goes in as `prior.rate(mean, log_var, "joint", resp=q_c)`: the sum over $c$ is exact either way.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### VampPrior: the encoder is the prior
+# The best prior is the aggregate posterior, the average of all the encoder's Gaussians (chapter 7, on [the map](00_start_here.ipynb#The-map)). With $N$
+# images that is a mixture of $N$ components without a single parameter of its own, and one that knows the training images by heart. The *variational mixture of posteriors* keeps the
+# idea and takes few: $K$ learnt *pseudo-inputs* $u_1,\dots,u_K$, which look like images to the encoder,
+#
+# $$p(z)=\frac1K\sum_{k=1}^Kq_\phi(z|u_k). \tag{10.9}$$
+#
+# The bound is Eq. (10.4), with $\pi_c=\frac1K$ and $p(z|c)=q_\phi(z|u_c)$: means and variances are not free but the encoder's, at inputs that are trained. In the table world
+# inputs are values of $x$, and we take two of them:
+
+# %%
+q_z_x = table(X, Z)                                                     # q(z|x) for every x
+vamp = q_z_x[[0, 3]].mean(0)                                            # Eq. (10.9), u = (0, 3)
+bound_vamp = q_z_x[x] @ log_px_z - kl(q_z_x[x], vamp)                   # Eq. (10.4)
+joint_vamp = 0.5 * q_z_x[[0, 3]] * p_x_z[:, x]
+by_bayes = joint_vamp / joint_vamp.sum(0)
+assert torch.isclose(bound_vamp, count(q_z_x[x] * by_bayes, joint_vamp))
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# Two facts say what such a prior can charge. If every image is its own pseudo-input, $K=N$ and $u_n=x_n$, the prior *is* the aggregate posterior $q(z)$, and the misfit of Eq. (8.1) is
+# zero. The mean rate is then the mutual information of image and code, which is at most $\log N$, the price of naming one of $N$ images:
+#
+# $$\frac1N\sum_{n=1}^N\mathrm{KL}\big(q_\phi(z|x_n)\,\Vert\,q(z)\big)\;\le\;\log N. \tag{10.10}$$
+#
+# And for any pseudo-inputs: a sum is at least as large as each of its terms, $p(z)\ge\frac1Kq_\phi(z|u_k)$, so that $\log\frac{q}{p}\le\log K+\log\frac{q}{q_\phi(\cdot|u_k)}$, whose mean under $q_\phi(z|x)$ is
+#
+# $$R(x)\;\le\;\log K+\min_k\mathrm{KL}\big(q_\phi(z|x)\,\Vert\,q_\phi(z|u_k)\big). \tag{10.11}$$
+#
+# An image that is like a pseudo-input pays at most $\log K$, however far from zero its code lies and however narrow it is.
+
+# %%
+to_each = kl(q_z_x[:, None], q_z_x)                                     # (X, X): KL of row to column
+assert kl(q_z_x, q_z_x.mean(0)).mean() <= math.log(X)                   # Eq. (10.10)
+assert (kl(q_z_x, vamp) <= math.log(2) + to_each[:, [0, 3]].amin(1)).all()      # Eq. (10.11)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **In `gmvae_lib`:** `model.prior = VampPrior(K, model.encoder, x)`, which we build below.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The class first, then the code
+#
+# The next two infer in the other order: $q(z,c|x)=q(c|x)\,q_\phi(z|x,c)$. A network, $q(c|x)$, names the class; a second one reads image *and* class and infers the code. Given $c$
+# everything is an ordinary VAE, and for $K$ classes we can afford $K$ of them.
+#
+# ### M2: the class beside the code
+# M2 was made for learning with few labels. Class and code are independent beforehand, and the decoder reads both:
+#
+# $$p(x,z,c)=\pi_c\;p(z)\;p_\theta(x|z,c),\qquad p(z)=\mathcal N(0,I). \tag{10.12}$$
+#
+# The class is *what*, the code is *how*: a 3 in a slanted hand and a 7 in the same hand may share their code. In Eq. (10.1) the logarithm splits into one ELBO for each class, and the price of the choice:
+#
+# $$\mathcal L_{\text{M2}}=\sum_cq(c|x)\,\underbrace{\Big\{\mathbb E_{q_\phi(z|x,c)}\big[\log p_\theta(x|z,c)\big]-\mathrm{KL}\big(q_\phi(z|x,c)\,\Vert\,p(z)\big)\Big\}}_{A_c(x)}-\mathrm{KL}\big(q(c|x)\,\Vert\,\pi\big). \tag{10.13}$$
+
+# %%
+p_z, p_x_zc, q_z_xc = table(Z), table(K, Z, X), table(K, Z)             # q(z|x,c) at our x
+log_px_zc = p_x_zc[..., x].log()                                        # (K, Z)
+A = (q_z_xc * log_px_zc).sum(1) - kl(q_z_xc, p_z)
+m2 = q_c @ A - kl(q_c, pi)                                              # Eq. (10.13)
+joint_m2 = pi[:, None] * p_z * p_x_zc[..., x]                           # Eq. (10.12)
+assert torch.isclose(m2, count(q_c[:, None] * q_z_xc, joint_m2))
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# Where a label is known, there is nothing to choose, and the bound on the joint is one term:
+#
+# $$\log p(x,c)\;\ge\;A_c(x)+\log\pi_c. \tag{10.14}$$
+#
+# Labelled images give Eq. (10.14), the others Eq. (10.13). In the former $q(c|x)$ does not occur, so labels would never teach it; the paper therefore adds $\alpha\log q(c|x)$ for labelled images, a
+# classifier's loss, which is not part of any bound.
+
+# %%
+assert (A + pi.log() <= joint_m2.sum(1).log()).all()                    # Eq. (10.14), for each label
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Shu's: the class before the code
+# M2 without labels has no reason to use the class for what *we* would call a class. Shu's GMVAE puts it back at the top of the chain, Eq. (10.3), and keeps M2's inference:
+#
+# $$\mathcal L_{\text{Shu}}=\sum_cq(c|x)\Big\{\mathbb E_{q_\phi(z|x,c)}\big[\log p_\theta(x|z)\big]-\mathrm{KL}\big(q_\phi(z|x,c)\,\Vert\,p(z|c)\big)\Big\}-\mathrm{KL}\big(q(c|x)\,\Vert\,\pi\big). \tag{10.15}$$
+#
+# Two changes in the braces: the decoder does not see $c$, the prior does. If $q_\phi(z|x,c)$ ignores $c$, this *is* VaDE's bound, Eq. (10.5).
+# So with the same networks Shu's can do whatever VaDE's can, and more: its $q(z|x)=\sum_cq(c|x)\,q_\phi(z|x,c)$ is itself a mixture.
+
+# %%
+def shu(q_z_xc):
+    """Eq. (10.15), for q(z|x,c) as a (K, Z) table."""
+    A = (q_z_xc * log_px_z).sum(1) - kl(q_z_xc, p_z_c)
+    return q_c @ A - kl(q_c, pi)
+
+assert torch.isclose(shu(q_z_xc), count(q_c[:, None] * q_z_xc, joint))
+assert torch.isclose(shu(q_z.expand(K, Z)), vade(q_c))                  # q(z|x,c) = q(z|x): VaDE
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### What the network q(c|x) learns
+# Both bounds read $\sum_cq(c|x)A_c-\mathrm{KL}(q(c|x)\Vert\pi)$. Let $q^\star(c|x)=\pi_ce^{A_c}/\sum_j\pi_je^{A_j}$, and put $A_c+\log\pi_c=\log q^\star(c|x)+\log\sum_j\pi_je^{A_j}$ into it:
+#
+# $$\mathcal L=\log\sum_c\pi_c\,e^{A_c}-\mathrm{KL}\big(q(c|x)\,\Vert\,q^\star(c|x)\big). \tag{10.16}$$
+#
+# It is Eq. (8.17) again. The network learns to guess a softmax that we could have computed, since all $A_c$ are there anyway for the exact sum over $c$. Its use is at test time,
+# where one pass of $q(c|x)$ replaces $K$ decodings; its price is an amortization gap (chapter 4) in exchange.
+
+# %%
+best = (A + pi.log()).softmax(0)
+assert torch.isclose(m2, torch.logsumexp(A + pi.log(), 0) - kl(q_c, best))      # Eq. (10.16)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Dilokthanakul's: a mixture that moves
+#
+# The sixth has one variable more. A style $w$ and a class together choose where the code comes from, by a network that gives each class its mean and variance:
+#
+# $$p(x,z,c,w)=p(w)\;\pi_c\;p(z|c,w)\;p_\theta(x|z),\qquad p(w)=\mathcal N(0,I),\quad p(z|c,w)=\mathcal N\big(z|\mu_c(w),\Sigma_c(w)\big). \tag{10.17}$$
+#
+# For each fixed $w$ this is a Gaussian mixture; over all $w$, a class is a bent and curved thing. It is inferred by $q(w|x)\,q_\phi(z|x)\,p(c|z,w)$, with Bayes' rule for the class. The paper's bound has four terms:
+#
+# $$\mathcal L_{\text{D}}=\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\mathbb E_{q(w|x)q_\phi(z|x)}\Big[\sum_cp(c|z,w)\log\frac{q_\phi(z|x)}{p(z|c,w)}\Big]-\mathrm{KL}\big(q(w|x)\Vert p(w)\big)-\mathbb E_{q(w|x)q_\phi(z|x)}\Big[\mathrm{KL}\big(p(c|z,w)\Vert\pi\big)\Big]. \tag{10.18}$$
+#
+# They are called reconstruction, conditional prior, $w$-prior and $c$-prior terms.
+
+# %%
+p_w, p_z_wc, q_w = table(W), table(W, K, Z), table(W)                   # p(w), p(z|w,c), q(w|x)
+p_c_wz = pi[:, None] * p_z_wc
+p_c_wz = p_c_wz / p_c_wz.sum(1, keepdim=True)                           # p(c|z,w), (W, K, Z)
+q_wz = q_w[:, None] * q_z                                               # (W, Z)
+conditional = (q_wz[:, None] * p_c_wz * (q_z / p_z_wc).log()).sum()
+c_prior = (q_wz * kl(p_c_wz.mT, pi)).sum()
+dilo = q_z @ log_px_z - conditional - kl(q_w, p_w) - c_prior            # Eq. (10.18)
+joint_d = p_w[:, None, None] * pi[:, None] * p_z_wc * p_x_z[:, x]       # Eq. (10.17)
+assert torch.isclose(dilo, count(q_wz[:, None] * p_c_wz, joint_d))
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# The class was inferred by Bayes' rule. By Eq. (10.2) it must be free, so there has to be a shorter form in which it does not occur. There is: by Bayes' rule $\log\frac{p(c|z,w)}{\pi_c\,p(z|c,w)}=-\log\sum_j\pi_j\,p(z|j,w)$
+# for every $c$, and the second and fourth term together are one rate:
+#
+# $$\mathcal L_{\text{D}}=\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\mathbb E_{q(w|x)}\Big[\mathrm{KL}\Big(q_\phi(z|x)\,\Big\Vert\,\sum_c\pi_c\,p(z|c,w)\Big)\Big]-\mathrm{KL}\big(q(w|x)\,\Vert\,p(w)\big). \tag{10.19}$$
+#
+# This is the plain mixture prior, with a mixture that moves with $w$, and a price for saying which $w$. If $w$ moves nothing, the price is best paid with $q(w|x)=p(w)$, which is nothing, and Eq. (10.4) is back.
+# No draw of $c$ is ever needed.
+
+# %%
+moving = torch.einsum("c,wcz->wz", pi, p_z_wc)                          # the mixture for each w
+short = q_z @ log_px_z - q_w @ kl(q_z, moving) - kl(q_w, p_w)           # Eq. (10.19)
+assert torch.isclose(dilo, short)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Six models on one page
+#
+# | model | makes | infers | its rate charges for | in `gmvae_lib` |
+# |---|---|---|---|---|
+# | mixture prior, Eq. (10.4) | $c\to z\to x$ | $q(z\mid x)$ | the code, exactly | `VAE(…, prior=MixturePrior(K, d))`, `method="exact"` |
+# | VaDE, Eq. (10.5) | $c\to z\to x$ | $q(z\mid x)\,q(c\mid x)$ | the code and one class for all codes | the same, `method="collapsed"`, or `"joint"` with `resp` |
+# | VampPrior, Eq. (10.9) | $c\to z\to x$, components tied to the encoder | $q(z\mid x)$ | the code, exactly | `VAE(…)` with `prior=VampPrior(K, encoder, x)`, `method="exact"` |
+# | M2, Eq. (10.13) | $c\to x\leftarrow z$ | $q(c\mid x)\,q(z\mid x,c)$ | the class, and $K$ codes | `SumOverClasses` below: a `VAE` with a classifier |
+# | Shu's, Eq. (10.15) | $c\to z\to x$ | $q(c\mid x)\,q(z\mid x,c)$ | the class, and $K$ codes | the same, decoder untold |
+# | Dilokthanakul's, Eq. (10.19) | $w,c\to z\to x$ | $q(w\mid x)\,q(z\mid x)$ | the style, and the code exactly | not there: `MixturePrior`'s rate at $\mu_c(w),\Sigma_c(w)$, plus `StandardNormal`'s for $w$ |
+#
+# The last three are rows of a table, not classes of the library: M2 and Shu's are one short class, which we write now, and no later chapter needs it.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Whose z is this?
+# Letters change from paper to paper, and a code called $x$ has confused many a reader. A concordance:
+#
+# | here | M2 (2014) | VaDE (2017) | Dilokthanakul (2016) | Shu (2016) | VampPrior (2018) |
+# |---|---|---|---|---|---|
+# | image $x$ | $x$ | $x$ | $y$ | $x$ | $x$ |
+# | code $z$ | $z$ | $z$ | $x$ | $z$ | $z$ |
+# | class $c$ | $y$ | $c$ | $z$ | $y$ | index $k$ of $u_k$ |
+# | style $w$ | none | none | $w$ | none | none |
+#
+# So "the $z$-prior term" of one paper is the class term of another.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## M2 and Shu's in twenty lines
+#
+# From tables to networks: $q(z|x,c)$ is an encoder that reads the image with a one-hot class beside it, $q(c|x)$ a multilayer perceptron with a softmax, and the sum over $c$ is done
+# by giving every image to the networks $K$ times. `told` says whether the decoder sees the class. One class serves both: with the decoder told and all components of the prior at $\mathcal N(0,I)$ it is M2,
+# with the decoder untold and the components free it is Shu's.
+
+# %%
+torch.set_default_dtype(torch.float32)
+
+class SumOverClasses(VAE):
+    def __init__(self, n_classes, latent_dim, hidden, told):
+        encoder = Encoder(64 + n_classes, latent_dim, hidden)
+        decoder = Decoder(latent_dim + n_classes * told, 64, hidden)
+        super().__init__(encoder, decoder, prior=MixturePrior(n_classes, latent_dim))
+        self.encoder.data_dim, self.told = 64, told
+        self.classifier = MLP((64, *hidden, n_classes))                # logits of q(c|x)
+
+    def elbo(self, x, beta=1.0, method=None, generator=None, validate=True, free_bits=0.0):
+        K = self.prior.n_components
+        x_k, c = x.repeat_interleave(K, 0), torch.eye(K).repeat(len(x), 1)
+        mean, log_var = self.encoder(torch.cat([x_k / 16, c], 1))      # q(z|x,c)
+        z = sample_diag(mean, log_var, generator)
+        params = self.decoder(torch.cat([z, c], 1) if self.told else z)
+        distortion = -self.likelihood.log_prob(x_k, params).reshape(-1, K)
+        of_c = [part.repeat(len(x), 1) for part in self.prior.components()]
+        rate = kl_diag(mean, log_var, *of_c).reshape(-1, K)
+        log_q, log_pi = self.classifier(x / 16).log_softmax(1), self.prior.weights.log()
+        q = log_q.exp()
+        price = (q * (log_q - log_pi)).sum(1)                          # KL(q(c|x) || pi)
+        return Elbo((q * distortion).sum(1), (q * rate).sum(1) + price, beta)   # Eq. (10.15)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# With one class there is nothing to sum, the price is zero, and the bound must be chapter 5's, draw by draw:
+
+# %%
+torch.manual_seed(0)
+one = SumOverClasses(1, 4, (32,), told=False)
+one.prior.set_parameters(torch.ones(1), torch.zeros(1, 4), torch.ones(1, 4))
+mean, log_var = one.encoder(torch.cat([held_out.x / 16, torch.ones(360, 1)], 1))
+torch.manual_seed(1)
+ours = one.elbo(held_out.x).value
+torch.manual_seed(1)
+distortion = -one.likelihood.log_prob(held_out.x, one.decoder(sample_diag(mean, log_var)))
+assert torch.allclose(ours, -distortion - one.prior.rate(mean, log_var), rtol=1e-4)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# It is a `VAE` to `fit`, so it trains like one. We train both for a few epochs on the digits without labels, and ask how much the class says about the image: the mutual information of $x$ and $c$ under
+# $q(c|x)$ is the entropy of the average minus the average entropy, and at most $\log10=2.3$ nats.
+
+# %%
+def trained_classes(told):
+    torch.manual_seed(0)
+    model = SumOverClasses(10, 10, (64,), told)
+    if told:
+        model.prior.set_parameters(torch.ones(10) / 10, torch.zeros(10, 10), torch.ones(10, 10))
+    fit(model, digits, epochs=25, lr=decay(3e-3), batch_size=64, beta=warm_up(1.0, 0.5),
+        prior_update="fixed" if told else "gradient", device="cpu")
+    return model
+
+@torch.no_grad()
+def information(model):
+    q = model.classifier(held_out.x / 16).softmax(1)
+    return float(torch.xlogy(q, q).sum(1).mean() - torch.xlogy(q.mean(0), q.mean(0)).sum())
+
+says = {name: information(trained_classes(told)) for name, told in (("M2", True), ("Shu", False))}
+print("M2's class says more than Shu's:", says["M2"] > says["Shu"])
+print("neither uses all of log 10:     ", max(says.values()) < 2.2)
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# **An honest reading.** In M2 the class is the only thing, besides the code, that the decoder reads, and it is used for *something*: in the runs that we made while writing it carried 1.2 to 1.5 nats, and its classes were not the digits (accuracy near 0.3).
+# Shu's from a random start all but switched it off (0.0 to 0.1 nats): at first no class is better than another, and a $q(c|x)$ that pays nothing for its choice is the nearest optimum. Published runs of both vary by ten points of accuracy from seed to seed.
+# What decides is the start, as in chapter 8, and not which of the six bounds one writes down.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## The VampPrior, built and compared
+#
+# Density and rate are chapter 8's, with the encoder's Gaussians as components and equal weights. The pseudo-inputs `u` are trained, and live where the encoder's inputs live: here, pixels between 0 and 1.
+
+# %%
+def vamp_log_prob(z, encoder, u):
+    """log p(z) of Eq. (10.9): z (N, d) to (N,)."""
+    mean, log_var = encoder(u)                                          # (K, d)
+    each = log_prob_diag(z.unsqueeze(1), mean, log_var)                 # (N, K)
+    return torch.logsumexp(each, 1) - math.log(len(u))
+
+def vamp_rate(mean, log_var, encoder, u, generator):
+    """KL(q || p), estimated with one draw as in Eq. (8.8): (N,)."""
+    z = sample_diag(mean, log_var, generator)
+    return -entropy_diag(log_var) - vamp_log_prob(z, encoder, u)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# To sample, choose a pseudo-input, then draw from the encoder's Gaussian there. The library's `VampPrior` starts its pseudo-inputs at $K$ training images, drawn at random, and keeps them in the pixels' range by
+# clamping: what leaves it has no effect, and gradients can bring it back. It shares all its formulas with `MixturePrior`; only where means and variances come from is different.
+
+# %%
+from gmvae_lib.prior import VampPrior
+
+def dice(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+torch.manual_seed(0)
+model = VAE.build(64, 10, hidden=(64,))
+model.prior = VampPrior(50, model.encoder, digits.x / 16)
+u, (mean, log_var) = model.prior.pseudo_inputs, model.encode(held_out.x)
+z = sample_diag(mean, log_var, dice())
+assert torch.allclose(model.prior.log_prob(z), vamp_log_prob(z, model.encoder, u), atol=1e-4)
+library = model.prior.rate(mean, log_var, "exact", generator=dice())
+assert torch.allclose(library, vamp_rate(mean, log_var, model.encoder, u, dice()), atol=1e-4)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The encoder belongs to the model, not to the prior: saved and counted once, trained from both sides.
+
+# %%
+print([name for name, _ in model.prior.named_parameters()], tuple(u.shape))
+model.prior.rate(mean.detach(), log_var.detach(), "exact", generator=dice()).mean().backward()
+assert u.grad.abs().max() > 0                                           # the rate moves the u's
+assert model.encoder.mlp.layers[0].weight.grad.abs().max() > 0          # and the encoder
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### A fair comparison
+# Same networks, same epochs, same schedule, three seeds; only the prior differs: $\mathcal N(0,I)$, a mixture of 50 diagonal Gaussians, a VampPrior with 50 pseudo-inputs, and one with 300. All rates are the exact one.
+
+# %%
+PRIORS = {"N(0, I)": lambda model, seed: model.prior,
+          "mixture, 50": lambda model, seed: MixturePrior(50, 10, seed=seed),
+          "VampPrior, 50": lambda model, seed: VampPrior(50, model.encoder, digits.x / 16, seed=seed),
+          "VampPrior, 300": lambda model, seed: VampPrior(300, model.encoder, digits.x / 16, seed=seed)}
+
+def trained(name, seed):
+    torch.manual_seed(seed)
+    model = VAE.build(64, 10, hidden=(64,))
+    model.prior = PRIORS[name](model, seed)
+    fit(model, digits, epochs=40, lr=decay(3e-3), beta=warm_up(1.0, 0.5), batch_size=64,
+        method="exact", seed=seed, device="cpu")
+    return model
+
+models = {name: [trained(name, seed) for seed in range(3)] for name in PRIORS}
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# Their bounds on the training images and on held-out ones, averaged over eight draws of each code:
+
+# %%
+@torch.no_grad()
+def bound(model, x):
+    values = [model.elbo(x, method="exact", generator=dice(s)).value.mean() for s in range(8)]
+    return torch.stack(values).mean()
+
+bounds = {name: torch.tensor([[bound(m, data.x) for data in (digits, held_out)] for m in runs])
+          for name, runs in models.items()}                             # (3 seeds, 2)
+cells = {name: [f"{m:.1f} ± {s:.1f}" for m, s in zip(b.mean(0), b.std(0))]
+         + [f"{(b[:, 0] - b[:, 1]).mean():.1f}"] for name, b in bounds.items()}
+figures.table(["training", "held-out", "difference"], cells,
+              "Bound in nats per image, mean ± sd over three seeds",
+              "A table of the bound for four priors on training and held-out images. The three "
+              "mixtures are a few nats above the standard normal; the VampPrior with 300 "
+              "pseudo-inputs has the largest difference between training and held-out images.")
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The digits of that table depend on your processor. What does not:
+
+# %%
+normal, mixture, vamp, large = (b.mean(0) for b in bounds.values())
+print("mixture and VampPrior above N(0, I) by more than a nat:",
+      bool(mixture[1] > normal[1] + 1 and vamp[1] > normal[1] + 1))
+print("mixture and VampPrior within three nats of each other: ", bool((mixture - vamp)[1].abs() < 3))
+print("300 pseudo-inputs lose more on new images than 50:     ",
+      bool(large[0] - large[1] > vamp[0] - vamp[1] + 0.5))
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# **An honest reading.** A prior that can bend is worth several nats here. *Which* one hardly matters: over five seeds and 50 epochs, while writing, held-out bounds were $-112.4\pm1.5$ for the normal, $-108.8\pm2.3$ for the mixture and $-108.4\pm1.4$ for the
+# VampPrior: their difference is smaller than that of two seeds. With 300 pseudo-inputs the bound on the training images rose by about a nat and a half, and fell on held-out ones by half a nat: 1,437 images are few, 300 pseudo-inputs begin to know
+# them by heart, and Eq. (10.11) lets an image that resembles one of them pay only $\log300$. On MNIST, with fifty thousand images and 500 pseudo-inputs, its authors report gains of two to three nats over the normal prior.
+#
+# What the VampPrior does have is a prior that cannot be left behind: it moves with the encoder, and no component can start where no code is. And one can look at it. The pseudo-inputs, before and after training:
+
+# %%
+shown = models["VampPrior, 50"][0].prior.pseudo_inputs.detach().clamp(0, 1)[:12]
+start = VampPrior(50, model.encoder, digits.x / 16, seed=0).pseudo_inputs.detach()[:12]
+figures.images(torch.cat([start, shown]), (8, 8), "Pseudo-inputs", columns=12, vmax=1,
+               row_labels=["before", "after training"],
+               alt="Two rows of twelve small images. Above, handwritten digits, from which the "
+                   "pseudo-inputs started; below, what training made of them: sharper, with "
+                   "scattered dark pixels, most of them still to be recognized as digits.")
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# They are not images of anything any more: nobody asked them to look like digits, only to be encoded where codes are. Samples of three of the models, one row each:
+
+# %%
+rows = [models[name][0].sample(12, generator=dice(1)) for name in list(PRIORS)[:3]]
+figures.images(torch.cat(rows), (8, 8), "Samples", columns=12, vmax=16,
+               row_labels=list(PRIORS)[:3],
+               alt="Three rows of twelve sampled images, for the standard normal, the mixture and "
+                   "the VampPrior. More of the lower two rows' images look like digits.")
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## A discrete choice, three ways
+#
+# Whenever a $q(c|x)$ is trained, a gradient has to pass through a choice. The losses above sum over all $K$ classes. Papers with many classes, or several such choices at once, draw $c$ instead. What does that cost?
+#
+# One image, three classes, and a decoder without a code, so that nothing else is random: class $c$ offers a fixed image, the mean of the 3s, 8s or 9s (labels serve to make them, and for nothing else). Let $f_c=-\log p(x|c)$ be the distortions of our image, a 3,
+# and $q=\mathrm{softmax}(a)$ the network's opinion, with logits $a$.
+
+# %%
+wanted = [digits.x[digits.y == c] for c in (3, 8, 9)]
+share = torch.stack([(images.sum(0) + 8) / (16 * len(images) + 16) for images in wanted])
+offers, image, likelihood = share.logit(), digits.x[278], Binomial(16)
+
+def cost(y):
+    """-log p(x | y) where y (S, 3) mixes the three offers' logits; at a corner, one class."""
+    return -likelihood.log_prob(image.expand(len(y), -1), y @ offers)
+
+f, logits = cost(torch.eye(3)), torch.tensor([0.5, 0.3, 0.2]).log()
+q = logits.softmax(0)
+print("distortions of a 3, an 8 and a 9:", f.round().int().tolist())
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### First way: the exact sum
+# The quantity to minimize (the price $\mathrm{KL}(q\Vert\pi)$ is a closed form in any case, and left out) is $F(a)=\sum_cq_cf_c$. With the softmax's derivative, $\partial q_c/\partial a_j=q_c(\delta_{cj}-q_j)$, where $\delta_{cj}$ is 1 for $c=j$ and else 0,
+#
+# $$\frac{\partial F}{\partial a_j}=q_j\,(f_j-F),\qquad F=\sum_cq_cf_c. \tag{10.20}$$
+#
+# A class becomes likelier if it costs less than the average. No bias, no variance; $K$ decodings for each image.
+
+# %%
+exact = q * (f - q @ f)                                                 # Eq. (10.20)
+a = logits.clone().requires_grad_()
+assert torch.allclose(exact, torch.autograd.grad(a.softmax(0) @ f, a)[0], atol=1e-4)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Second way: the score function
+# Chapter 4's estimator, Eq. (4.23), needs only a draw $c\sim q$. The score of a softmax is $\nabla_a\log q_c=e_c-q$, with $e_c$ the one-hot vector, and any constant $b$ may serve as a baseline:
+#
+# $$g=(f_c-b)\,(e_c-q),\qquad\mathbb E[g]=\nabla F\ \text{ for every } b. \tag{10.21}$$
+#
+# There are only $K$ possible draws, so its variance need not be measured. It can be counted:
+#
+# $$\sum_j\mathrm{Var}[g_j]=\sum_cq_c\,(f_c-b)^2\,\lVert e_c-q\rVert^2-\lVert\nabla F\rVert^2. \tag{10.22}$$
+#
+# That is a parabola in $b$. Its derivative vanishes at
+#
+# $$b^\star=\frac{\sum_cq_c\lVert e_c-q\rVert^2f_c}{\sum_cq_c\lVert e_c-q\rVert^2}, \tag{10.23}$$
+#
+# an average of the costs in which surprising classes count more. The plain average $F$ is nearly as good, and is what one estimates in practice.
+
+# %%
+scores = torch.eye(3) - q                                               # row c: e_c - q
+squares = scores.square().sum(1)
+
+def sd_of_score(b):
+    """Square root of Eq. (10.22)."""
+    return float((q @ ((f - b) ** 2 * squares) - exact.square().sum()).sqrt())
+
+best_b = q @ (squares * f) / (q @ squares)                              # Eq. (10.23)
+assert torch.allclose(q @ ((f - best_b)[:, None] * scores), exact, atol=1e-4)   # Eq. (10.21)
+sds = {"no baseline": sd_of_score(0), "b = F": sd_of_score(q @ f), "b*": sd_of_score(best_b)}
+print({name: round(sd, 1) for name, sd in sds.items()}, " exact gradient:", exact.tolist()[0] < 0)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# Without a baseline the noise is fifty times the gradient. The costs are all near two hundred nats, and the estimator cannot know that two hundred is normal.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Third way: Gumbel-softmax
+# The path needs a draw that is a smooth function of $a$. Let $g_1,\dots,g_K$ be independent Gumbel noises, $g_j=-\log(-\log v_j)$ with $v_j$ uniform in $(0,1)$. Adding them to the logits and taking the largest draws from $q$ exactly:
+#
+# $$P\big(\arg\max_j(a_j+g_j)=c\big)=q_c. \tag{10.24}$$
+#
+# (Why: $a_j+g_j\le t$ has the probability $\exp(-e^{a_j-t})$. Its density for $j=c$, times the probabilities of all others being below, is $e^{a_c-t}\exp(-e^{-t}\sum_je^{a_j})$, and its integral over $t$ is $e^{a_c}/\sum_je^{a_j}$.)
+# The maximum has no gradient. Gumbel-softmax replaces it by a softmax with *temperature* $\tau>0$:
+#
+# $$y=\mathrm{softmax}\big((a+g)/\tau\big),\qquad y\to e_c\ \text{ as }\tau\to0. \tag{10.25}$$
+
+# %%
+def gumbel(n, generator):
+    return -torch.log(-torch.log(torch.rand(n, 3, generator=generator).clamp(1e-9, 1 - 1e-7)))
+
+noise = gumbel(20_000, dice())
+drawn = (logits + noise).argmax(1).bincount() / len(noise)
+assert torch.allclose(drawn, q, atol=0.015)                             # Eq. (10.24)
+panels = {f"τ = {tau}": ((logits + noise[:500]) / tau).softmax(1) for tau in (0.1, 1, 5)}
+figures.simplex_panels(panels, ("3", "8", "9"),
+                       "Three triangles with 500 points each. At temperature 0.1 nearly all sit "
+                       "in the corners; at 1 they are spread over the triangle, denser toward "
+                       "the corners; at 5 they crowd around its middle.")
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# A point inside the triangle is no class. The decoder is asked for a mixture of offers, and answers with an image that no class can paint. If it likes that image better than all three, the gradient will say so. For an estimator $\hat g$ with $S$ independent draws averaged, the mean squared error from the true gradient is
+#
+# $$\mathbb E\big\lVert\hat g-\nabla F\big\rVert^2=\underbrace{\big\lVert\mathbb E[g]-\nabla F\big\rVert^2}_{\text{bias}^2}+\frac1S\sum_j\mathrm{Var}[g_j]. \tag{10.26}$$
+#
+# Draws buy off the second term, never the first.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### All three on one page
+
+# %%
+def gumbel_gradients(tau):
+    """The gradient of cost(y) by the logits, for each noise: (S, 3)."""
+    a = logits.expand(len(noise), 3).clone().requires_grad_()
+    return torch.autograd.grad(cost(((a + noise) / tau).softmax(1)).sum(), a)[0]
+
+taus = torch.logspace(-1, 1, 9)
+measured = [gumbel_gradients(tau) for tau in taus]
+bias = torch.stack([(g.mean(0) - exact).norm() for g in measured])
+sd = torch.stack([g.var(0).sum().sqrt() for g in measured])
+S, ends = torch.logspace(0, 4, 9), (0.1, 10)
+errors = {f"Gumbel, τ = {t}": (S, (bias[i]**2 + sd[i]**2 / S).sqrt()) for t, i in ((0.1, 0), (1, 4))}
+by_score = {"score function": sds["no baseline"], "score, baseline": sds["b = F"]}
+lines = {"Gumbel: noise": (taus, sd), "Gumbel: bias": (taus, bias)}
+lines |= {name: (ends, (value, value)) for name, value in by_score.items()}
+errors |= {name: (S, value / S.sqrt()) for name, value in by_score.items()}      # Eq. (10.26)
+figures.log_panels({"One draw": ("temperature τ", "bias, standard deviation", lines),
+                    "S draws": ("draws S", "root mean squared error", errors)},
+                   "Two panels with logarithmic axes. Left: as the temperature rises the noise of "
+                   "the Gumbel-softmax falls and its bias rises, then stays; the score function "
+                   "lies high above without a baseline and low with one. Right: over the number "
+                   "of draws the score function's errors fall along straight lines; the "
+                   "Gumbel-softmax's level off at the bias, at temperature 1 early and high.")
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# What the picture shows, in words that your machine must agree with:
+
+# %%
+print("τ = 0.1: noisier than the score with a baseline, 5 times and more:", bool(sd[0] > 5 * sds["b = F"]))
+print("τ = 1: its bias is larger than the true gradient's first entry:   ", bool(bias[4] > -exact[0]))
+print("at no τ is its error below the score's with a baseline:           ",
+      bool(((bias**2 + sd**2).sqrt() > sds["b = F"]).all()))
+print("signs of the first entry, exact and τ = 1:", int(exact[0].sign()), int(measured[4].mean(0)[0].sign()))
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# At $\tau=1$ the average gradient has the *wrong sign*: it tells the network to give up the right class, because a mixture of all three offers explains this 3 better than the mean 3 does. Lowering $\tau$ mends the bias, roughly in proportion, and
+# pays with noise that grows like $1/\sqrt\tau$. The score function with a baseline, which many would not even try, errs less at every temperature.
+#
+# This is one image and three classes, and no law. With a code $z$ beside it, a decoder trained along with $y$, or hundreds of choices at once, the noise of all other choices enters the score (chapter 4's Eq. (4.28)), and the relaxation may well win. But **with one choice among a few classes, sum**:
+# ten decodings cost less than any estimator's repairs.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Try it
+# Set the temperature and the number of draws. At which temperature is the Gumbel-softmax best for one draw? For a hundred? Can you find a setting in which it beats the score function with a baseline?
+
+# %%
+explorers.GumbelExplorer(logits, cost, ("3", "8", "9"))
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Failure lab
+#
+# Four ways to go wrong, the first three seen in published code.
+#
+# ### The divergence the wrong way round
+# The price of the choice is $\mathrm{KL}(q\Vert\pi)$. With $U$ for equal weights, somebody writes $\mathrm{KL}(U\Vert q)$ instead: also a KL, also zero at the uniform distribution. What does a network learn from it? It minimizes $\sum_cq_cf_c-\frac1K\sum_c\log q_c$ under $\sum_cq_c=1$. With a Lagrange multiplier
+# $\lambda$ the derivative by $q_c$ is $f_c-\frac1{Kq_c}+\lambda=0$, so
+#
+# $$q_c=\frac1{K\,(f_c+\lambda)}, \tag{10.27}$$
+#
+# with the $\lambda$ that makes them sum to one. No exponential: a class that costs a hundred nats more should get $e^{-100}$, and gets about $\frac1{100K}$.
+
+# %%
+def best_wrong(f):
+    """Eq. (10.27); lambda by bisection."""
+    low, high = -f.min() + 1 / len(f), -f.min() + 1                  # sum(low) >= 1 >= sum(high)
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if (1 / (f + middle)).mean() > 1 else (low, middle)
+    return 1 / (len(f) * (f + low))
+
+costs = torch.tensor([0.0, 5.0, 100.0])
+print("right:", [f"{value:.4f}" for value in (-costs).softmax(0)])
+print("wrong:", [f"{value:.4f}" for value in best_wrong(costs)])
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Diagnosis:** the loss goes to infinity where a network is *sure*, although a sure $q$ costs at most $\log K$; and in every image each class keeps a share, however absurd. **Cure:** the distribution that one averages over comes first. A test with one hot row finds it.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Ten classes, for ever
+# For $K=10$ equal weights, $-\log\pi_c=-\log0.1$, and so it stood in the code. Then somebody tries another $K$. Counting decides: with the best $q$, Eq. (10.1) is $\log p(x)$ itself, and no bound may exceed it.
+
+# %%
+def best_bound(K, log_weight):
+    """The bound at its best q, for K classes that all explain the image with log p(x|c) = -3."""
+    return math.log(K) + log_weight - 3                                 # logsumexp over classes
+
+for K_ in (3, 10, 20):
+    excess = best_bound(K_, math.log(0.1)) - best_bound(K_, -math.log(K_))
+    print(f"K = {K_}: claimed minus true bound {excess:+.2f} nats")
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Diagnosis:** the gradient is right, training looks healthy, and every comparison between values of $K$ is off by $\log\frac K{10}$ in favour of more classes. **Cure:** write $\pi$ once, as a vector, and let it be tested with a $K$ that is not ten.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### The temperature nobody looked at
+# We train $q$ for our image alone, from equal logits, with the exact sum and with the Gumbel-softmax at three temperatures:
+
+# %%
+def train(tau, steps=300):
+    """q after Adam on F + KL(q || uniform); tau None is the exact sum, else 16 relaxed draws a step."""
+    a, generator = torch.zeros(3, requires_grad=True), dice()
+    optimizer = torch.optim.Adam([a], lr=0.05)
+    for _ in range(steps):
+        y = ((a + gumbel(16, generator)) / tau).softmax(1) if tau else None
+        distortion = cost(y).mean() if tau else a.softmax(0) @ f
+        log_q = a.log_softmax(0)
+        loss = distortion + (log_q.exp() * log_q).sum()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return a.softmax(0).detach()
+
+print("exact sum: more than 0.95 on the right class:", bool(train(None)[0] > 0.95))
+print("τ = 1: less than 0.6 on it:                  ", bool(train(1.0)[0] < 0.6))
+print("τ = 0.1: between the two:                    ", bool(0.6 < train(0.1)[0] < 0.99))
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Diagnosis:** at $\tau=1$ the loss goes down nicely, to *below* what any class can reach, and $q$ stays undecided. It looks like posterior collapse and is none: the relaxed loss is not the bound. Report the bound with whole classes, always; the gap between the two is the alarm.
+# **Cure:** the exact sum while $K$ is small; else a temperature that is lowered in the course of training, with the true bound beside it.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### The prior, forgotten in the score
+# Whoever draws $c$ may also draw the price: $f_c+\log q_c-\log\pi_c$. If $-\log\pi_c$ is left out, nothing happens while the weights are equal: a constant is a baseline. With unequal weights the estimator pulls toward another optimum, and its mean tells:
+
+# %%
+def mean_score(q, costs):
+    """The mean of the score-function estimator, by counting."""
+    return q @ (costs[:, None] * (torch.eye(3) - q))
+
+for weights in (torch.ones(3) / 3, torch.tensor([0.7, 0.2, 0.1])):
+    best_q = (weights.log() - costs / 50).softmax(0)                    # where the gradient is zero
+    forgot = mean_score(best_q, costs / 50 + best_q.log())
+    print("equal weights:" if weights[0] < 0.5 else "unequal weights:",
+          "gradient at the optimum is zero:", bool(forgot.norm() < 1e-5))
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# **Diagnosis:** an optimum is where the mean gradient vanishes, and by counting we have the mean. **Cure:** the estimator's $f$ is *everything* that depends on $c$; test it with unequal weights. A symmetric test case hides every mistake that is symmetric.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Exercises
+#
+# Fill in the function, run the cell, and read what `check` says. Worked solutions are in the [notebook with solutions](solutions/10_the_family.ipynb).
+
+# %%
+from gmvae_lib.exercises import check
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Exercise 10.1 (★, 5 minutes)
+# Write VaDE's bound, Eq. (10.5), in a world of tables: `log_px_z` $(Z,)$ holds $\log p(x|z)$, `q_z` $(Z,)$ and `q_c` $(K,)$ the two factors of $q$, `pi` $(K,)$ and `p_z_c` $(K,Z)$ the model. Return a number.
+
+# %%
+def my_vade(log_px_z, q_z, q_c, pi, p_z_c):
+    raise NotImplementedError
+
+check("10.1", my_vade)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Exercise 10.2 (★★, 10 minutes)
+# Now Shu's, Eq. (10.15): `q_z_xc` $(K,Z)$ holds $q(z|x,c)$, the rest is as before.
+
+# %%
+def my_shu(log_px_z, q_z_xc, q_c, pi, p_z_c):
+    raise NotImplementedError
+
+check("10.2", my_shu)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Exercise 10.3 (★★, 10 minutes)
+# Write the log-density of a VampPrior, Eq. (10.9), for `z` $(N,d)$, given what the encoder says at the pseudo-inputs, `mean` and `log_var` $(K,d)$. Return $(N,)$. Some points are far from everything.
+
+# %%
+def my_vamp(z, mean, log_var):
+    raise NotImplementedError
+
+check("10.3", my_vamp)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Exercise 10.4 (★★, 10 minutes)
+# A baseline must not depend on the draw that it is subtracted from. With $S$ draws there is an honest one for nothing: for each draw, the mean cost of *the others*. Write the score-function gradient, Eq. (10.21), averaged over the draws, with this leave-one-out baseline: `c` $(S,)$ are the draws, `costs` $(S,)$ their $f_c$, `q` $(K,)$ the probabilities. Return $(K,)$.
+
+# %%
+def my_score_gradient(c, costs, q):
+    raise NotImplementedError
+
+check("10.4", my_score_gradient)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Exercise 10.5 (★★★, 15 minutes)
+# In Eq. (10.11) the rate of an image is at most $\log K$ plus a divergence. Dilokthanakul's rate, the second and third term of Eq. (10.19), has such a bound too, by the same argument twice: replace the sum over $c$ by its best term, for each $w$. Write that upper bound of the rate in a world of tables: `q_z` $(Z,)$, `q_w` and `p_w` $(W,)$, `pi` $(K,)$, `p_z_wc` $(W,K,Z)$. Return a number.
+
+# %%
+def my_rate_bound(q_z, q_w, p_w, pi, p_z_wc):
+    raise NotImplementedError
+
+check("10.5", my_rate_bound)
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Summary
+#
+# - Six models, one bound, Eq. (10.1). They differ in how the class reaches the image, through the code or beside it, and in who tells the class: nobody, Bayes' rule, the image.
+# - A latent inferred by Bayes' rule is free; any other costs the KL from what it should have been, Eq. (10.2). So $\mathcal L_{\text{mix}}\ge\mathcal L_{\text{VaDE}}$, and Dilokthanakul's four terms are a moving mixture's three.
+# - VaDE averages probabilities where the best $q(c|x)$ averages their logarithms. M2's and Shu's $q(c|x)$ learns to guess a softmax.
+# - The VampPrior is a mixture whose components are the encoder's own. On 1,437 digits it and the free mixture beat the normal prior by several nats, neither beats the other, and many pseudo-inputs overfit.
+# - For one choice among few classes the exact sum is best. The score function needs a baseline. The Gumbel-softmax trades noise for a bias that can have the wrong sign.
+#
+# **May now be imported:** `gmvae_lib.prior.VampPrior`.
+#
+# **Where this leads.** All numbers here were bounds, and a bound is not a likelihood: with one draw the order of two models may even be the wrong one. Measuring properly is the question of "Honest evaluation" ([the map](00_start_here.ipynb#The-map)).
+
+# %% [markdown] slideshow={"slide_type": "skip"}
+# ## Sources
+#
+# - Diederik Kingma, Danilo Rezende, Shakir Mohamed and Max Welling (2014): *Semi-supervised Learning with Deep Generative Models*. (M2.)
+# - Zhuxi Jiang, Yin Zheng, Huachun Tan, Bangsheng Tang and Hanning Zhou (2017): *Variational Deep Embedding: An Unsupervised and Generative Approach to Clustering*. (VaDE.)
+# - Nat Dilokthanakul and others (2016): *Deep Unsupervised Clustering with Gaussian Mixture Variational Autoencoders*.
+# - Rui Shu (2016): *Gaussian Mixture VAE: Lessons in Variational Inference, Generative Models, and Deep Nets*. (A blog entry.)
+# - Jakub Tomczak and Max Welling (2018): *VAE with a VampPrior*.
+# - Eric Jang, Shixiang Gu and Ben Poole (2017): *Categorical Reparameterization with Gumbel-Softmax*.
+# - Chris Maddison, Andriy Mnih and Yee Whye Teh (2017): *The Concrete Distribution: A Continuous Relaxation of Discrete Random Variables*.
+# - Ronald Williams (1992): *Simple Statistical Gradient-Following Algorithms for Connectionist Reinforcement Learning*. (The score function and its baseline.)
