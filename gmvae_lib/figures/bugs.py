@@ -18,10 +18,10 @@ def six_programs(size=(11, 6.6)):
             title, xlabel, ylabel = draw(axis)
             axis.set(title=f"{letter}  {title}", xlabel=xlabel, ylabel=ylabel)
     return Picture(figure, (
-        "Six panels. A: a density over the plane with four bright spots, and crosses at two of them. B: a log-"
-        "likelihood over steps of EM, which falls steeply, then rises slowly. C: points around the outline of a "
-        "Gaussian, too many of them outside. D: the share of the left of two components along a line: one, then zero, and "
-        "one half at both ends. E: the share of a narrow component along a line: high in the middle, zero on both "
+        "Six panels. A: a density over the plane with four bright spots, and crosses at two of them. B: a "
+        "log-likelihood over steps of EM, which falls steeply, then rises slowly. C: points around the outline of a "
+        "Gaussian, too many of them outside. D: the share of the left of two components along a line: one, then zero, "
+        "and one half at both ends. E: the share of a narrow component along a line: high in the middle, zero on both "
         "sides. F: a rate over training steps, which sinks below zero."))
 
 

@@ -620,7 +620,7 @@ with torch.no_grad():
     new_data = model.decode(torch.randn(1000, 5))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# It runs now, and prints a reconstruction loss and a KL divergence. **The test.** Questions to a program that calls itself a mixture, has learnt something, and makes new data:
+# It runs now. **The test.** Questions to a program that calls itself a mixture, has learnt something, and makes new data:
 
 # %%
 held_out = torch.randn(500, 10)
@@ -818,6 +818,16 @@ check("13.20", belong_together)
 # | 10 | shuffle | Labels, columns or clusters without any meaning: does the score say so, and is a baseline beaten? | 16, 17, 19 |
 #
 # Some bugs are found by several tests, and no test finds them all. Each takes a few lines. Most of them stand, in one form or another, among the tests of the course's own library, in `tests/unit` and `tests/equations`.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Four more, without a snippet
+#
+# Which of the ten tests finds each of these? (Answers at the end of the [solutions](solutions/13_find_the_bug.ipynb).)
+#
+# - A table of "negative log-likelihoods" whose entries are $-$ELBO.
+# - A clustering that is trained and scored on the same images, among them the test set.
+# - A VAE that starts from a trained autoencoder, whose log-variance head was never trained and is still random.
+# - A training that is stopped and started afresh until the accuracy after the first epoch is high.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Summary

@@ -11,6 +11,9 @@
 #
 # Logarithms are natural, so that everything with a logarithm comes in *nats*. Sums over $n$ run over the points, over $k$ over the components, over $i$ over coordinates. (Chapter 0 shows some of the symbols in advance.)
 #
+# The number before the dot is the chapter's: 1 [Gaussian mixtures](01_gaussian_mixtures.ipynb), 2 [Expectation–maximization](02_expectation_maximization.ipynb), 3 [Choosing K](03_choosing_k.ipynb), 4 [When the E-step is impossible](04_when_the_e_step_is_impossible.ipynb),
+# 5 [The variational autoencoder](05_variational_autoencoder.ipynb), 6 [β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb), 7 [The prior is the problem](07_the_prior_is_the_problem.ipynb), 8 [The mixture-prior VAE](08_mixture_prior_vae.ipynb).
+#
 # ### Points, Gaussians, mixtures
 #
 # | symbol | meaning | in code | first in |
@@ -74,10 +77,13 @@
 # | $g_j(\beta)$ | gate of a hidden unit | `Gate` | Eq. (6.16) |
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ### The mixture prior
+# ### The prior, and the mixture
 #
 # | symbol | meaning | in code | first in |
 # |---|---|---|---|
+# | $q(n\mid z)$ | which image a code may have come from | | Eq. (7.5) |
+# | $r(z)$ | another prior, put behind the same decoder | | Eq. (7.9) |
+# | $G(r)$ | what it gains | | Eq. (7.10) |
 # | $\mathrm H[q]$ | entropy of the encoder's Gaussian | `entropy_diag` | Eq. (8.7) |
 # | $R_{\text{exact}}$ | rate: $\mathrm{KL}(q_\phi(z\mid x)\Vert p(z))$ | `method="exact"` | Eq. (8.8) |
 # | $\mathrm{KL}_k$ | divergence from the encoder's Gaussian to component $k$ | `component_kl` | Eq. (8.11) |
@@ -182,6 +188,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # | E-step | make the bound tight: responsibilities | 2 |
 # | evidence | $p(x)$ under the whole model | 2 |
 # | free bits | an allowance of nats on which nothing presses | 6 |
+# | hole | a place where the prior expects codes and none are | 7 |
 # | held-out | kept away from training, for judging | 3 |
 # | permutation | components can be renumbered: $K!$ equal optima | 1 |
 # | latent | part of the model, not of the data | 2 |
@@ -218,7 +225,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Should the KL be minimal?
 #
-# No. It is one of two costs, and what is to be minimized is their sum, Eq. (5.4). The KL is the rate: what the code costs, and at least what it says about the image, Eq. (6.3). Made as small as possible it is zero, the code says nothing, and all images are drawn alike: that is collapse, the opposite of overfitting. Where a code is too *long*, the model can learn its
+# No. It is one of two costs, and what is to be minimized is their sum, Eq. (5.4). The KL is the rate: what the code costs, and at least what it says about the image, Eq. (6.3); what is above that is wasted on a prior that does not fit, [chapter 7](07_the_prior_is_the_problem.ipynb). Made as small as possible it is zero, the code says nothing, and all images are drawn alike: that is collapse, the opposite of overfitting. Where a code is too *long*, the model can learn its
 # training images by heart. The gap between old and new images grows with the rate, as case 18 of [chapter 13](13_find_the_bug.ipynb) measures. How much rate is worth its price is decided by $\beta$: one more nat of rate saves $\beta$ nats of distortion, Eq. (6.9), and with $\beta=1$ the sum is a bound of the likelihood. [Chapter
 # 6](06_beta_and_the_rate_distortion_curve.ipynb) draws the whole curve.
 

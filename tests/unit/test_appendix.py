@@ -17,7 +17,7 @@ APPENDIX = (SOURCES / "appendix_notation_and_glossary.py").read_text(encoding="u
 
 def plain(text):
     """Mathematics without what only sets it: spaces, sizes, and one bar for | and \\mid. A command ends in a dot."""
-    text = re.sub(r"\\(?:[!,;:]|(?:quad|qquad|left|right|(?:big|Big|bigg)[lr]?)(?![A-Za-z]))", "", text)
+    text = re.sub(r"\\(?:[!,;:]|(?:quad|qquad|left|right|(?:big|Big|bigg)[lr]?)(?![A-Za-z]))", " ", text)
     text = text.replace("\\mid", "|").replace("\\vert", "|").replace("\\lVert", "\\Vert")
     return re.sub(r"\s+", "", re.sub(r"\\([A-Za-z]+)", r"\\\1·", text))
 
@@ -61,7 +61,7 @@ def table(heading):
 
 
 SYMBOLS = [row for heading in ("Points, Gaussians, mixtures", "Expectation–maximization, and choosing K",
-                               "The bound, the VAE, its price", "The mixture prior")
+                               "The bound, the VAE, its price", "The prior, and the mixture")
            for row in table(heading)[1:]]
 NAMES, WORDS = table("Names in the library")[1:], table("Words and acronyms")
 ACRONYMS = [row for row in WORDS if row[0].isalpha() and (row[0].isupper() or row[0] == "pPCA")]
@@ -141,7 +141,7 @@ def test_tables_do_not_repeat_themselves():
 
 def test_a_false_entry_is_found():
     assert holds(plain(r"p(x)=\sum_k\pi_k\,\mathcal N(x|\mu_k,\Sigma_k)"), r"\mathcal N(x\mid\mu_k,\Sigma_k)")
-    assert holds(plain(r"\Sigma=LL^\top"), "L") and holds(plain(r"\log q(z)\,dz"), "q(z)")
+    assert holds(plain(r"\Sigma=LL^\top"), "L") and holds(plain(r"p\,\Vert\,q(z)\,dz"), "q(z)")
     assert not holds(plain(r"\mathcal N(x)+\mathrm{KL}"), "N") and not holds(plain(r"\mathrm{KL}"), "K")
     assert not holds(plain(r"\int f\,dz"), "d") and not holds(plain(r"r_{nkj}"), "r_{nk}")
     assert not holds(plain(r"\log L_{ii}"), "o") and not holds(plain(r"\beta_c"), r"\eta")

@@ -18,7 +18,7 @@ LOG_2PI = math.log(2 * math.pi)
 # ## Densities and mixtures
 #
 # ### Exercise 13.1 (★, 5 minutes)
-# The bracket closes too late: in Eq. (5.6) only the square is divided by the variance, the logarithms are not. With $\sigma^2=1$ dividing changes nothing, and so every test with unit variances passes, as does the first hour of a training that starts there.
+# The bracket closes too late: in Eq. (5.6) only the square is divided by the variance, the logarithms are not. With $\sigma^2=1$ dividing changes nothing, and so every test with unit variances passes, and a network whose log-variances start near zero shows nothing at first.
 # In general the snippet is $\sigma^2=1$'s formula with $(\log2\pi+\log\sigma^2)/\sigma^2$ for a constant. In two dimensions its exponential integrates to $2\pi\sigma^2\cdot(2\pi\sigma^2)^{-1/\sigma^2}$: 0.32 for $\sigma^2=\frac12$, 3.54 for 2. An optimizer that may choose
 # $\sigma$ likes what integrates to more than one.
 
@@ -183,7 +183,7 @@ check("13.13", my_heads)
 # ## The VAE with a mixture prior
 #
 # ### Exercise 13.14 (★★, 10 minutes)
-# The first program has $\log\frac1K$ written as $\log0.1$, right for ten components: for digits, that is, with which its author tested it. Who then compares values of $K$ compares wrong numbers. The second is $\mathrm{KL}(U\Vert q)=\frac1K\sum_k\log\frac{1/K}{q_k}$, the other way round. It is zero where $q$ is uniform, as it should be, and
+# The first program has $\log\frac1K$ written as $\log0.1$, right for ten components, one for each digit, and for no other number. Who then compares values of $K$ compares wrong numbers. The second is $\mathrm{KL}(U\Vert q)=\frac1K\sum_k\log\frac{1/K}{q_k}$, the other way round. It is zero where $q$ is uniform, as it should be, and
 # there it is usually tested, at the start of a training. But it charges infinity for being sure, and so keeps a clustering from ever deciding. The divergence that the bound asks for averages over $q$: $\sum_kq_k\log\frac{q_k}{1/K}$, Eq. (2.5), between 0 and $\log K$.
 
 # %%
@@ -276,3 +276,11 @@ check("13.20", belong_together)
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # And it can fail: it has, on five of the eight pairs.
+
+# %% [markdown] slideshow={"slide_type": "slide"}
+# ## Four more, without a snippet
+#
+# - **$-$ELBO called a negative log-likelihood.** Know the answer (8): on a model whose likelihood is known the two differ by the gap of Eq. (4.5), and by a different one for each encoder. So a table of bounds may rank models wrongly; chapter 4's failure lab has two that it does. Report it as what it is, a bound.
+# - **Trained and scored on the same images.** Shuffle (10), the images this time: score on some that were held out, and see whether the number stays. For clustering it often does, for a likelihood it does not (case 18), and before one has looked nobody knows.
+# - **A random log-variance head.** Go to the limit (3), or draw and compare (2): the codes' noise should be small beside the spread of the codes, and a look at $\sigma_\phi(x)$ shows that it is about one everywhere. The first steps then train the decoder on noise, and what the autoencoder had learnt is gone. Set the head's weights to zero and its bias to $-3$.
+# - **Started afresh until the first epoch is good.** Shuffle (10): with labels that mean nothing, this too finds runs that are better than chance. It is case 19 with another name, and it trains on the labels by selection.
