@@ -66,11 +66,11 @@ from gmvae_lib.vae import VAE
 # +\underbrace{\mathrm{KL}\big(q(z)\,\Vert\,p(z)\big)}_{\text{misfit of the prior}}. \tag{8.1}$$
 #
 # The first term, a mutual information, is the price of knowing which image was meant. The second buys nothing. It vanishes when the prior
-# equals the aggregate posterior, and a single round Gaussian seldom does. (A chapter of its own,
-# "The prior is the problem", is still to come: see [the map](00_start_here.ipynb#The-map).)
+# equals the aggregate posterior, and a single round Gaussian seldom does. ([Chapter 7, The prior
+# is the problem](07_the_prior_is_the_problem.ipynb), derives this as Eq. (7.4) and measures both terms.)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# How much is wasted? We train chapter 5's VAE, leave it as it is, and only exchange the prior behind it: a mixture of ten Gaussians,
+# Chapter 7 ended so: we train chapter 5's VAE, leave it as it is, and only exchange the prior behind it: a mixture of ten Gaussians,
 # fitted by chapter 2's EM to latent draws of the training images.
 
 # %%

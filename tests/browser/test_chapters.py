@@ -17,6 +17,7 @@ CHAPTERS = {
     "04_when_the_e_step_is_impossible.ipynb": [0],
     "05_variational_autoencoder.ipynb": [0],
     "06_beta_and_the_rate_distortion_curve.ipynb": [0, 0],
+    "07_the_prior_is_the_problem.ipynb": [0],
     "08_mixture_prior_vae.ipynb": [0],
     "13_find_the_bug.ipynb": [0],
 }
