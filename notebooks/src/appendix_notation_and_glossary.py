@@ -188,14 +188,14 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # | E-step | make the bound tight: responsibilities | 2 |
 # | evidence | $p(x)$ under the whole model | 2 |
 # | free bits | an allowance of nats on which nothing presses | 6 |
-# | hole | a place where the prior expects codes and none are | 7 |
 # | held-out | kept away from training, for judging | 3 |
-# | permutation | components can be renumbered: $K!$ equal optima | 1 |
+# | hole | a place where the prior expects codes and none are | 7 |
 # | latent | part of the model, not of the data | 2 |
 # | log-sum-exp | a sum of densities, in logarithms | 8 |
 # | M-step | climb the bound: weights, means, covariances | 2 |
 # | mean field | an approximation whose coordinates are independent | 4 |
 # | nats | the unit of natural logarithms; $\log2$ of them are a bit | 1 |
+# | permutation | components can be renumbered: $K!$ equal optima | 1 |
 # | posterior collapse | codes that carry nothing | 5 |
 # | rate | what a code costs: a KL divergence | 5 |
 # | reparameterization | noise first, parameters afterwards, so that gradients pass | 5 |

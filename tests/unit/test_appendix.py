@@ -133,6 +133,11 @@ def test_every_citation_leads_to_an_equation():
     assert set(cites(APPENDIX)) <= defined
 
 
+def test_words_can_be_found_by_the_alphabet():
+    for rows in (ACRONYMS, TERMS):
+        assert [row[0] for row in rows] == sorted((row[0] for row in rows), key=str.lower)
+
+
 def test_tables_do_not_repeat_themselves():
     for rows in (SYMBOLS, NAMES, WORDS):
         first = [row[0] for row in rows]
