@@ -744,10 +744,12 @@ print("Real images are not:", bool(forest["real test images"] < 0.6))
 # in samples, and no prior can mend that. (It also says: quote which judge. By the neighbours alone we would have
 # declared victory.)
 #
-# And something else is left. The encoder does not know its new prior. It was trained to press all images into one
-# round hill, and gave up some precision for it. If encoder, decoder *and* mixture were trained against one bound, the
-# encoder could let the kinds of digits drift apart. For this the mixture must be part of the gradient, and Eq. (7.11)
-# be noiseless if it can. That is [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb).
+# And something else is left. The encoder does not know its new prior. It was trained to press all images into one round
+# hill, and gave up some precision for it. If encoder, decoder *and* mixture were trained against one bound, the encoder
+# could let the kinds of digits drift apart, and the components could come to mean something. For this the mixture must be
+# part of the gradient, and Eq. (7.11) better be free of noise. That is [chapter 8, the mixture-prior
+# VAE](08_mixture_prior_vae.ipynb). (In nats it will add little to what we have gained here for nothing; it says so, and
+# what it adds instead.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Failure lab
