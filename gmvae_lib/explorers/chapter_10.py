@@ -48,7 +48,7 @@ class GumbelExplorer(Panel):
         with torch.no_grad():
             costs = cost(eye)
         self.exact = q * (costs - q @ costs)
-        scores, squares = eye - q, (eye - q).square().sum(1)
+        squares = (eye - q).square().sum(1)
         self.sd = [math.sqrt(max(0.0, float(q @ ((costs - b).square() * squares) - self.exact.square().sum())))
                    for b in (0.0, q @ costs)]
         found = []
@@ -97,12 +97,13 @@ class GumbelExplorer(Panel):
         rivals = {"the Gumbel-softmax": gumbel[at], "the score function": plain,
                   "the score function with a baseline": baseline}
         best = min(rivals, key=rivals.get)
-        cause = "bias" if self.bias[at] > self.spread[at] / math.sqrt(n) else "noise"
+        noise = self.spread[at] / math.sqrt(n)
+        cause = "bias" if self.bias[at] > noise else "noise"
         caption = (f"At τ = {self.temperature.value:.2g}, {decided:.0%} of the draws have all but decided. With "
-                   f"{n:.0f} draw{'s' if round(n) != 1 else ''} averaged, the Gumbel-softmax errs by {_short(gumbel[at])}, "
-                   f"mostly by {cause} (bias {_short(self.bias[at])}, noise {_short(self.spread[at] / math.sqrt(n))}); the score "
-                   f"function by {_short(plain)}, with a baseline by {_short(baseline)}. The least error has {best}; the exact "
-                   "sum has none.")
+                   f"{n:.0f} draw{'s' if round(n) != 1 else ''} averaged, the Gumbel-softmax errs by "
+                   f"{_short(gumbel[at])}, mostly by {cause} (bias {_short(self.bias[at])}, noise {_short(noise)}); "
+                   f"the score function by {_short(plain)}, with a baseline by {_short(baseline)}. The least error has "
+                   f"{best}; the exact sum has none.")
         self._picture.alt = caption
         return self._picture, caption
 
