@@ -989,7 +989,6 @@ assert abs(bits_cost - 18.4) < 1.5
 
 # %%
 dark = torch.arange(17) > 8
-halves = torch.where(dark, levels * dark, levels * ~dark)
 within = levels / torch.where(dark, (levels * dark).sum(1, True), (levels * ~dark).sum(1, True))
 rest = -within.log()[torch.arange(64), test.x.long()].sum(1).mean()
 from_bits = bits_cost + rest                                                         # Eq. (5.22)
@@ -1044,7 +1043,7 @@ assert abs(from_bits - 101.4) < 2
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## One bound, three routes
 #
-# All these numbers are bounds. How far are they from $\log p_\theta(x)$? To see, we compute the ELBO in three ways,
+# The VAEs' numbers are bounds. How far are they from $\log p_\theta(x)$? To see, we compute the ELBO in three ways,
 # each of which knows something that the one before does not. First on the toy, where a grid knows the truth, and with
 # two densities $q$: a *narrow* one, $\mathcal N(1.2,\,0.25^2)$, which fits one of the posterior's two humps, and a *broad*
 # one, the prior itself.
