@@ -28,8 +28,8 @@ figures.images(
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # From the images' codes the decoder draws digits. From the prior's codes it draws some digits, and many things that
-# are nothing in particular. It is the same decoder. So it is not the decoder that needs mending: this chapter will
-# touch neither it nor the encoder, nor train anything again, and yet the samples at its end will be digits.
+# are nothing in particular. It is the same decoder. So the difference is not the decoder's doing. This chapter will
+# change neither it nor the encoder once they are trained, and yet the samples at its end will be digits.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What you will be able to do
@@ -269,7 +269,7 @@ assert abs(theirs.information - parts["d = 10"][0][0]) < 0.1
 assert abs(theirs.marginal_kl - parts["d = 10"][1][0]) < 0.3
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# With $d=2$ one nat in six is misfit. With $d=10$ it seems to be more than every other. *Seems*: look at the
+# With $d=2$ one nat in five is misfit. With $d=10$ it seems to be more than every other. *Seems*: look at the
 # information.
 
 # %%
@@ -439,8 +439,9 @@ print("The best prior of the training images is worse on new ones:", worse)
 #
 # ### One component
 #
-# With $K=1$ everything has a formula. The best Gaussian takes over mean and covariance of $q(z)$. With $m_n$ and
-# $S_n=\mathrm{diag}(\sigma_n^2)$ for the encoder's outputs, the laws of total expectation and total variance give
+# With $K=1$ everything has a formula. The best Gaussian takes over mean and covariance of $q(z)$: it is chapter 2's
+# M-step, with an average over $q(z)$ in the place of the points. With $m_n$ and $S_n=\mathrm{diag}(\sigma_n^2)$ for
+# the encoder's outputs, the laws of total expectation and total variance give
 #
 # $$\mu=\frac1N\sum_nm_n,\qquad\Sigma=\frac1N\sum_n(m_n-\mu)(m_n-\mu)^\top+\frac1N\sum_nS_n: \tag{7.13}$$
 #
@@ -521,9 +522,8 @@ figures.curves(
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Nothing was trained but the mixtures, in a second. We take the $K$ that is best on the images kept for choosing, and
-# look at the test images for the first time. The gain is a mean over images of differences, with the same draws for
-# both priors; its standard error is that of a mean over *images*, since draws of one image are no new evidence about
-# other images:
+# turn to the test images. The gain is a mean over images of differences, with the same draws for both priors; its
+# standard error is that of a mean over *images*, since draws of one image are no new evidence about other images:
 
 # %%
 chosen = KS[int(torch.tensor(curve["new images"][:-1]).argmin())]
@@ -744,12 +744,12 @@ print("Real images are not:", bool(forest["real test images"] < 0.6))
 # in samples, and no prior can mend that. (It also says: quote which judge. By the neighbours alone we would have
 # declared victory.)
 #
-# And something else is left. The encoder does not know its new prior. It was trained to press all images into one round
-# hill, and gave up some precision for it. If encoder, decoder *and* mixture were trained against one bound, the encoder
-# could let the kinds of digits drift apart, and the components could come to mean something. For this the mixture must be
-# part of the gradient, and Eq. (7.11) better be free of noise. That is [chapter 8, the mixture-prior
-# VAE](08_mixture_prior_vae.ipynb). (In nats it will add little to what we have gained here for nothing; it says so, and
-# what it adds instead.)
+# And something else is left. The encoder does not know its new prior. It was trained to press all images into one
+# round hill, and gave up some precision for it. If encoder, decoder *and* mixture were trained against one bound, the
+# encoder could let the kinds of digits drift apart, and the components could come to mean something. For this the
+# mixture must be part of the gradient, and Eq. (7.11) better be free of noise. That is [chapter 8, the mixture-prior
+# VAE](08_mixture_prior_vae.ipynb). (In nats it will add little to what we have gained here for nothing. Clusters are
+# what it adds.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Failure lab
