@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from scipy.optimize import linear_sum_assignment
-from sklearn.metrics import adjusted_rand_score, normalized_mutual_info_score
+from sklearn.metrics import adjusted_rand_score, homogeneity_score, normalized_mutual_info_score
 
 from gmvae_lib.gaussian import log_prob_diag, sample_diag
 
@@ -49,6 +49,18 @@ def nmi(y, clusters):
 def ari(y, clusters):
     """Adjusted Rand index: 0 for chance, 1 for identical partitions. Eq. (3.25)."""
     return float(adjusted_rand_score(*_labels(y, clusters)))
+
+
+def purity(y, clusters):
+    """The share of points that belong to their cluster's commonest class: 0 to 1. It rises with the number of clusters,
+    to 1 for N of them: never to be compared with an accuracy. Eq. (9.18)."""
+    return float(confusion(y, clusters).max(0).sum() / len(y))
+
+
+def homogeneity(y, clusters):
+    """1 - H(class | cluster) / H(class), 0 to 1; like purity, it is 1 for N clusters. Eq. (9.19). Rosenberg & Hirschberg
+    (2007)."""
+    return float(homogeneity_score(*_labels(y, clusters)))
 
 
 @torch.no_grad()

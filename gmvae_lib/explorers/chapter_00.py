@@ -31,6 +31,11 @@ class GMVAEExplorer(Panel):
     """
 
     COLUMNS, ROWS = 20, 8  # of the samples' grid, shared among the components
+    MOSAIC, SIZE, RATIOS = [["map", "samples"], ["map", "strip"]], (11.5, 5.4), {"width_ratios": (1, 1.55),
+                                                                                 "height_ratios": (8, 2.4)}
+    TITLE = ("A widget: a mixture-prior VAE of handwritten digits. Sliders set the number of components K and the "
+             "rate's weight beta; a map of the latent space, samples of each component, and held-out digits with their "
+             "reconstructions follow when the notebook runs.")
 
     def __init__(self, model, partitions, train, test, n_components=10, beta=1.0):
         self.model, self.partitions, self.test = model, partitions, test
@@ -44,10 +49,7 @@ class GMVAEExplorer(Panel):
                                            readout_format=".2f", layout={"width": "24em"})
         self.state = None
         self._prepare_figure()
-        super().__init__([[with_box(self.k), with_box(self.beta)]],
-                         "A widget: a mixture-prior VAE of handwritten digits. Sliders set the number of components K "
-                         "and the rate's weight beta; a map of the latent space, samples of each component, and "
-                         "held-out digits with their reconstructions follow when the notebook runs.")
+        super().__init__([[with_box(self.k), with_box(self.beta)]], self.TITLE)
 
     def prior(self, n_components, beta):
         """The mixture prior for K components at this beta, by EM from the stored partition."""
@@ -67,10 +69,9 @@ class GMVAEExplorer(Panel):
         extent = 1.15 * np.abs((codes - self.center) @ self.axes.T).max(0)
         height, width = self.test.image_shape
         shape = (self.ROWS * (height + 1) - 1, self.COLUMNS * (width + 1) - 1)
-        figure = Figure(figsize=(11.5, 5.4), layout="constrained")
+        figure = Figure(figsize=self.SIZE, layout="constrained")
         with style():
-            axes = figure.subplot_mosaic([["map", "samples"], ["map", "strip"]], width_ratios=(1, 1.55),
-                                         height_ratios=(self.ROWS, 2.4))
+            axes = figure.subplot_mosaic(self.MOSAIC, **self.RATIOS)
             self._points = axes["map"].scatter(*np.zeros((2, len(self.test))), s=14, alpha=0.75)
             self._outlines = LineCollection([], linewidths=2)
             axes["map"].add_collection(self._outlines)
@@ -80,18 +81,28 @@ class GMVAEExplorer(Panel):
             axes["map"].set(title="Codes of held-out digits, by component", xlim=(-extent[0], extent[0]),
                             ylim=(-extent[1], extent[1]), xlabel="first principal axis of z",
                             ylabel="second principal axis of z")
-            blank, scale = np.zeros(shape), self.model.likelihood.scale
-            self._samples = axes["samples"].imshow(blank, vmin=0, vmax=scale, interpolation="nearest")
+            scale = self.model.likelihood.scale
+            self._samples = axes["samples"].imshow(np.zeros(shape), vmin=0, vmax=scale, interpolation="nearest")
             self._heads = [axes["samples"].text(0, -2, str(k + 1), ha="center", va="bottom", fontsize=11,
                                                 fontweight="bold") for k in range(len(self.partitions))]
-            self._strip = axes["strip"].imshow(np.zeros((2 * height + 1, shape[1])), vmin=0, vmax=scale,
-                                               interpolation="nearest")
             axes["samples"].set_title("Samples of each component", pad=18)
-            axes["strip"].set_title("Held-out digits, and their reconstructions below")
-            for name in ("samples", "strip"):
-                axes[name].set_axis_off()
+            axes["samples"].set_axis_off()
+            rest = self._prepare_rest(axes)
         self._picture = Blitted(figure, [self._points, self._outlines, *self._names, self._samples, *self._heads,
-                                         self._strip])
+                                         *rest])
+
+    def _prepare_rest(self, axes):
+        """Sets up what stands below the samples, and returns the artists that will change."""
+        height, width = self.test.image_shape
+        blank = np.zeros((2 * height + 1, self.COLUMNS * (width + 1) - 1))
+        self._strip = axes["strip"].imshow(blank, vmin=0, vmax=self.model.likelihood.scale, interpolation="nearest")
+        axes["strip"].set_title("Held-out digits, and their reconstructions below")
+        axes["strip"].set_axis_off()
+        return [self._strip]
+
+    def _draw_rest(self, prior, beta, mean, labels):
+        pairs = torch.stack([self.test_x[:self.COLUMNS], self.model.decode(mean[:self.COLUMNS], beta)], 1)
+        self._strip.set_data(self._tiles(pairs.flatten(0, 1), 2))
 
     def _tiles(self, images, rows):
         """Images (COLUMNS * rows, D), column by column, as one array with blank lines between."""
@@ -104,12 +115,7 @@ class GMVAEExplorer(Panel):
     def draw(self):
         """The picture for K and beta, and what the last move did, in words."""
         n_components, beta = self.k.value, self.beta.value
-        prior = self.prior(n_components, beta)
-        mean, log_var = self.model.encode(self.test_x, beta)
-        labels = prior.responsibilities(mean, log_var).argmax(1)
-        z = mean + (0.5 * log_var).exp() * self.code_noise
-        distortion = -float(self.model.likelihood.log_prob(self.test_x, self.model.decoder(z, beta)).mean())
-        rate = float(prior.rate(mean, log_var).mean())
+        prior, mean, labels, distortion, rate = self._measure(n_components, beta)
         self._draw_map(prior, mean, labels)
         share = torch.arange(self.COLUMNS) * n_components // self.COLUMNS
         z = prior.means[share, None] + (prior.scale_tril[share, None] @ self.grid_noise.unsqueeze(-1)).squeeze(-1)
@@ -120,10 +126,19 @@ class GMVAEExplorer(Panel):
             if k < n_components:
                 columns = (share == k).nonzero().double()
                 head.set(x=float(columns.mean() + 0.5) * width - 1, color=COLORS[k % 10])
-        pairs = torch.stack([self.test_x[:self.COLUMNS], self.model.decode(mean[:self.COLUMNS], beta)], 1)
-        self._strip.set_data(self._tiles(pairs.flatten(0, 1), 2))
+        self._draw_rest(prior, beta, mean, labels)
         accuracy = clustering_accuracy(self.test.y, labels)
         return self._picture, self._caption(n_components, beta, rate, distortion, accuracy)
+
+    @torch.no_grad()
+    def _measure(self, n_components, beta):
+        """The prior, and of held-out digits: means and components, and the averages of distortion and rate."""
+        prior = self.prior(n_components, beta)
+        mean, log_var = self.model.encode(self.test_x, beta)
+        z = mean + (0.5 * log_var).exp() * self.code_noise
+        distortion = -float(self.model.likelihood.log_prob(self.test_x, self.model.decoder(z, beta)).mean())
+        rate = float(prior.rate(mean, log_var).mean())
+        return prior, mean, prior.responsibilities(mean, log_var).argmax(1), distortion, rate
 
     def _draw_map(self, prior, mean, labels):
         colors = np.array([to_rgba(COLORS[k % 10]) for k in range(prior.n_components)])
