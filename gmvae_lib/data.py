@@ -195,18 +195,21 @@ def views(transform, n):
     return lambda x, generator=None: transform(x.repeat_interleave(n, 0), generator).unflatten(0, (len(x), n))
 
 
-def random_affine(image_shape, rotation=0.12, scale=0.08, shift=0.08):
-    """A transform (x, generator) -> x for `training.fit`: a small random rotation, zoom and shift of each image.
+def random_affine(image_shape, rotation=0.12, scale=0.08, shift=0.08, shear=0.0):
+    """A transform (x, generator) -> x for `training.fit`: a small random rotation, zoom, shift and slant of each image.
 
-    Arguments (standard deviations): rotation in radians; scale as a logarithm; shift as a share of half the image.
+    Arguments (standard deviations): rotation in radians; scale as a logarithm; shift as a share of half the image;
+    shear as the slant's tangent.
     Pixels are whole numbers again afterwards, so that counts stay counts. x: (N, D) with D = height * width.
     """
 
     def transform(x, generator=None):
-        noise = torch.randn(4, len(x), generator=generator, device=x.device)
+        noise = torch.randn(5 if shear else 4, len(x), generator=generator, device=x.device)
         angle, zoom = rotation * noise[0], (scale * noise[1]).exp()
         cos, sin = zoom * angle.cos(), zoom * angle.sin()
-        theta = torch.stack([cos, -sin, shift * noise[2], sin, cos, shift * noise[3]], 1).reshape(-1, 2, 3)
+        slant = shear * noise[-1]
+        theta = torch.stack([cos, slant * cos - sin, shift * noise[2], sin, slant * sin + cos, shift * noise[3]], 1)
+        theta = theta.reshape(-1, 2, 3)
         images = x.reshape(-1, 1, *image_shape)
         grid = F.affine_grid(theta, images.shape, align_corners=False)
         return F.grid_sample(images, grid, align_corners=False).round().reshape(len(x), -1)

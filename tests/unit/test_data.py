@@ -195,6 +195,16 @@ def test_random_affine_without_spread_changes_nothing():
     assert random_affine((8, 8), 0.0, 0.0, 0.0)(x).equal(x)
 
 
+def test_a_slant_moves_each_row_by_its_distance_from_the_middle(monkeypatch):
+    image = torch.zeros(1, 9, 9)
+    image[0, [2, 4, 6], 4] = 16
+    noise = torch.zeros(5, 1)
+    noise[4] = 1.0
+    monkeypatch.setattr(data.torch, "randn", lambda *size, **kw: noise)
+    moved = random_affine((9, 9), 0.0, 0.0, 0.0, shear=0.5)(image.reshape(1, 81)).reshape(9, 9)
+    assert (moved == 16).nonzero().tolist() == [[2, 5], [4, 4], [6, 3]]
+
+
 def test_a_shift_moves_the_picture_by_that_share_of_half_its_width(monkeypatch):
     image = torch.zeros(1, 9, 9)
     image[0, 4, 4] = 16
