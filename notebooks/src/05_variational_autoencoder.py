@@ -620,7 +620,8 @@ figures.images(
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The samples with $d=8$ are livelier, and some of them are nothing in particular: the prior puts $z$ where no image
-# was encoded. Chapter 7 takes up that thread, and [chapter 8](08_mixture_prior_vae.ipynb) learns a better prior.
+# was encoded. [Chapter 7](07_the_prior_is_the_problem.ipynb) takes up that thread, and [chapter
+# 8](08_mixture_prior_vae.ipynb) learns a better prior.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The latent map
@@ -1654,10 +1655,9 @@ check("5.6", my_truncated)
 #
 # **Where this leads.** What if a nat of rate had another price than a nat of distortion? That is [chapter
 # 6](06_beta_and_the_rate_distortion_curve.ipynb). Why do
-# samples look worse than reconstructions? Chapter 7. And the plane at the top of this chapter shows clusters that the
+# samples look worse than reconstructions? [Chapter 7](07_the_prior_is_the_problem.ipynb). And the plane at the top of this chapter shows clusters that the
 # prior knows nothing of: [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), gives it a mixture for a
-# prior, and chapter 2's EM comes back inside the network. Chapter 7 is still to come: see [the
-# map](00_start_here.ipynb#The-map).
+# prior, and chapter 2's EM comes back inside the network.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
