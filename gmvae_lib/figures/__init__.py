@@ -3,6 +3,7 @@
 from gmvae_lib.figures.bugs import published_ascent, six_programs, unequal_pair
 from gmvae_lib.figures.choice import count_panels, fit_panels
 from gmvae_lib.figures.course import PARTS, READY, course_map
+from gmvae_lib.figures.evaluation import intervals, score_map
 from gmvae_lib.figures.family import log_panels, simplex_panels, six_models
 from gmvae_lib.figures.latent import RATIO, clusters, discriminant_plane, latent_plane, misfit
 from gmvae_lib.figures.mixtures import (
@@ -32,6 +33,7 @@ __all__ = [
     "heatmaps", "counts", "table", "fit_panels", "count_panels",
     "joint_slices", "gaussian_outlines", "stacked_panels",
     "rate_plane", "start_panels", "walk_panels", "six_models", "simplex_panels", "log_panels",
+    "intervals", "score_map",
     "six_programs", "published_ascent", "unequal_pair",
     "latent_plane", "discriminant_plane", "clusters", "misfit", "RATIO", "PARTS", "READY", "course_map",
 ]

@@ -95,6 +95,16 @@ def test_the_bound_is_exact_with_one_sample_of_the_exact_posterior():
         assert torch.allclose(evaluation.log_likelihood(model, x, 1), log_evidence(model, x), atol=1e-4)
 
 
+def test_draws_may_come_from_a_wider_q():
+    model, x = linear_gaussian(), torch.randn(50, 5)
+    set_posterior(model)
+    with torch.no_grad():
+        truth = log_evidence(model, x)
+        model.encoder.mlp.layers[-1].bias[model.encoder.latent_dim:] -= 2 * math.log(3)
+        assert torch.allclose(evaluation.log_likelihood(model, x, 1, widen=3.0), truth, atol=1e-4)
+        assert not torch.allclose(evaluation.log_likelihood(model, x, 1), truth, atol=0.1)
+
+
 def test_the_bound_with_one_sample_is_the_elbo_in_the_mean():
     model, x = linear_gaussian(), torch.randn(20, 5)
     one = np.mean([evaluation.log_likelihood(model, x, 1, seed=s).mean().item() for s in range(600)])
