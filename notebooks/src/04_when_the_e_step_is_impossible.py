@@ -617,7 +617,7 @@ figures.curves(
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# So whenever $f$ is smooth and $q$ can be reparameterized, the path is the first choice, and chapter 5 builds on it. It is not a law: for a wildly oscillating $f$ slopes are large and values are not, and the score wins (exercise 4.6). And for discrete latents there is no path at all; that case returns in chapter 10 ([on the map](00_start_here.ipynb#The-map)).
+# So whenever $f$ is smooth and $q$ can be reparameterized, the path is the first choice, and chapter 5 builds on it. It is not a law: for a wildly oscillating $f$ slopes are large and values are not, and the score wins (exercise 4.6). And for discrete latents there is no path at all; that case returns in [chapter 10](10_the_family.ipynb).
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The work shared out

@@ -1133,8 +1133,8 @@ check("8.5", my_gap)
 #
 # **May now be imported:** `gmvae_lib.prior.MixturePrior`, `VAE.responsibilities`, `VAE.predict`, `fit(..., prior_update="em")`.
 #
-# **Where this leads.** Better starts, and a way of choosing among them without labels, belong to "Clustering with the GMVAE"; other names for this model and its relatives to "The family";
-# bounds against likelihoods to "Honest evaluation". All are on [the map](00_start_here.ipynb#The-map).
+# **Where this leads.** Better starts, and a way of choosing among them without labels, belong to "Clustering with the GMVAE"; other names for this model and its relatives to [chapter 10, The family](10_the_family.ipynb);
+# bounds against likelihoods to "Honest evaluation". What is still to come is on [the map](00_start_here.ipynb#The-map).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources

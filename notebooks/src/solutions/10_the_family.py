@@ -10,6 +10,7 @@ import torch
 
 from gmvae_lib.exercises import check
 
+
 def kl(q, p):
     """KL along the last axis."""
     return (q * (q / p).log()).sum(-1)
