@@ -49,7 +49,8 @@ class ClusterExplorer(GMVAEExplorer):
 
     def _draw_rest(self, prior, beta, mean, labels):
         n_components, y, most = prior.n_components, self.test.y, len(self.partitions)
-        counts = torch.zeros(int(y.max()) + 1, n_components).index_put_((y, labels), torch.ones(len(y)), accumulate=True)
+        counts = torch.zeros(int(y.max()) + 1, n_components)
+        counts.index_put_((y, labels), torch.ones(len(y)), accumulate=True)
         matched = match_clusters(y, labels)
         order = sorted(range(n_components), key=lambda k: (matched.get(k, most), k))
         self._table.set_data(counts[:, order] / counts.sum(1, keepdim=True))
