@@ -156,6 +156,11 @@ def vade(q_c):
     """Eq. (10.5), for any q(c|x)."""
     return q_z @ log_px_z - q_c @ kl(q_z, p_z_c) - kl(q_c, pi)
 
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# For any $q(c|x)$ the bound must be the counted one, and the gap what Eq. (10.6) says:
+
+# %%
 q_c = table(K)
 assert torch.isclose(vade(q_c), count(q_c[:, None] * q_z, joint))
 assert torch.isclose(mix - vade(q_c), q_z @ kl(q_c, p_c_z))             # Eq. (10.6)
@@ -309,6 +314,11 @@ p_w, p_z_wc, q_w = table(W), table(W, K, Z), table(W)                   # p(w), 
 p_c_wz = pi[:, None] * p_z_wc
 p_c_wz = p_c_wz / p_c_wz.sum(1, keepdim=True)                           # p(c|z,w), (W, K, Z)
 q_wz = q_w[:, None] * q_z                                               # (W, Z)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The two middle terms, the sum, and the count over all $w$, $c$ and $z$:
+
+# %%
 conditional = (q_wz[:, None] * p_c_wz * (q_z / p_z_wc).log()).sum()
 c_prior = (q_wz * kl(p_c_wz.mT, pi)).sum()
 dilo = q_z @ log_px_z - conditional - kl(q_w, p_w) - c_prior            # Eq. (10.18)
@@ -416,6 +426,11 @@ def trained_classes(told):
         prior_update="fixed" if told else "gradient", device="cpu")
     return model
 
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The information is computed on held-out images:
+
+# %%
 @torch.no_grad()
 def information(model):
     q = model.classifier(held_out.x / 16).softmax(1)
@@ -569,6 +584,11 @@ wanted = [digits.x[digits.y == c] for c in (3, 8, 9)]
 share = torch.stack([(images.sum(0) + 8) / (16 * len(images) + 16) for images in wanted])
 offers, image, likelihood = share.logit(), digits.x[278], Binomial(16)
 
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The cost is defined for mixtures of the offers as well, which the third way will need. At the corners, one class each, it is $f$:
+
+# %%
 def cost(y):
     """-log p(x | y) where y (S, 3) mixes the three offers' logits; at a corner, one class."""
     return -likelihood.log_prob(image.expand(len(y), -1), y @ offers)
@@ -624,6 +644,11 @@ def sd_of_score(b):
     """Square root of Eq. (10.22)."""
     return float((q @ ((f - b) ** 2 * squares) - exact.square().sum()).sqrt())
 
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# With no baseline, with the plain average, and with the best one:
+
+# %%
 best_b = q @ (squares * f) / (q @ squares)                              # Eq. (10.23)
 assert torch.allclose(q @ ((f - best_b)[:, None] * scores), exact, atol=1e-4)   # Eq. (10.21)
 sds = {"no baseline": sd_of_score(0), "b = F": sd_of_score(q @ f), "b*": sd_of_score(best_b)}
@@ -635,14 +660,14 @@ print("length of the gradient:", round(float(exact.norm()), 1))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Third way: Gumbel-softmax
-# The path needs a draw that is a smooth function of $a$. Let $\epsilon_1,\dots,\epsilon_K$ be independent Gumbel noises, $\epsilon_j=-\log(-\log v_j)$ with $v_j$ uniform in $(0,1)$. Adding them to the logits and taking the largest draws from $q$ exactly:
+# The path needs a draw that is a smooth function of $a$. Let $\xi_1,\dots,\xi_K$ be independent Gumbel noises, $\xi_j=-\log(-\log v_j)$ with $v_j$ uniform in $(0,1)$. Adding them to the logits and taking the largest draws from $q$ exactly:
 #
-# $$P\big(\arg\max_j(a_j+\epsilon_j)=c\big)=q_c. \tag{10.24}$$
+# $$P\big(\arg\max_j(a_j+\xi_j)=c\big)=q_c. \tag{10.24}$$
 #
-# (Why: $a_j+\epsilon_j\le t$ has the probability $\exp(-e^{a_j-t})$. Its density for $j=c$, times the probabilities of all others being below, is $e^{a_c-t}\exp(-e^{-t}\sum_je^{a_j})$, and its integral over $t$ is $e^{a_c}/\sum_je^{a_j}$.)
+# (Why: $a_j+\xi_j\le t$ has the probability $\exp(-e^{a_j-t})$. Its density for $j=c$, times the probabilities of all others being below, is $e^{a_c-t}\exp(-e^{-t}\sum_je^{a_j})$, and its integral over $t$ is $e^{a_c}/\sum_je^{a_j}$.)
 # The maximum has no gradient. Gumbel-softmax replaces it by a softmax with *temperature* $\tau>0$:
 #
-# $$y=\mathrm{softmax}\big((a+\epsilon)/\tau\big),\qquad y\to e_c\ \text{ as }\tau\to0. \tag{10.25}$$
+# $$y=\mathrm{softmax}\big((a+\xi)/\tau\big),\qquad y\to e_c\ \text{ as }\tau\to0. \tag{10.25}$$
 
 # %%
 def gumbel(n, generator):
@@ -651,6 +676,11 @@ def gumbel(n, generator):
 noise = gumbel(20_000, dice())
 drawn = (logits + noise).argmax(1).bincount() / len(noise)
 assert torch.allclose(drawn, q, atol=0.015)                             # Eq. (10.24)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# Relaxed draws live on a triangle whose corners are the three classes. This is what the temperature does to them:
+
+# %%
 panels = {f"τ = {tau}": ((logits + noise[:500]) / tau).softmax(1) for tau in (0.1, 1, 5)}
 figures.simplex_panels(panels, ("3", "8", "9"),
                        "Three triangles with 500 points each. At temperature 0.1 nearly all sit "

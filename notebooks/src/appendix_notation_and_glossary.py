@@ -91,6 +91,8 @@
 # | $\gamma_k$ | share of component $k$ in an image: $q(c\mid x)$ | `resp` | Eq. (8.13) |
 # | $\gamma_k^\star$ | the best shares | `responsibilities` | Eq. (8.15) |
 # | $R_{\text{coll}}$ | rate with the best shares put in | `method="collapsed"` | Eq. (8.16) |
+# | $u_k$ | pseudo-input of a VampPrior | `pseudo_inputs` | Eq. (10.9) |
+# | $\tau$ | temperature of a relaxed choice | | Eq. (10.25) |
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Letters with two meanings
@@ -132,6 +134,7 @@
 # | `prior.MixturePrior.log_prob` | its log-density | Eq. (8.4) | 8 |
 # | `prior.MixturePrior.rate` | its three rates | Eq. (8.16) | 8 |
 # | `prior.MixturePrior.responsibilities` | the best shares of the components | Eq. (8.15) | 8 |
+# | `prior.VampPrior` | the encoder's own Gaussians at learnt inputs | Eq. (10.9) | 10 |
 # | `prior.with_free_bits` | a rate with an allowance | Eq. (6.15) | 6 |
 # | `vae.VAE` | encoder, decoder, likelihood and prior together | | 5 |
 # | `vae.VAE.elbo` | distortion and rate of each point | | 5 |
@@ -188,6 +191,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # | E-step | make the bound tight: responsibilities | 2 |
 # | evidence | $p(x)$ under the whole model | 2 |
 # | free bits | an allowance of nats on which nothing presses | 6 |
+# | Gumbel-softmax | a choice made smooth by a temperature, so that gradients pass | 10 |
 # | held-out | kept away from training, for judging | 3 |
 # | hole | a place where the prior expects codes and none are | 7 |
 # | latent | part of the model, not of the data | 2 |
@@ -197,6 +201,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # | nats | the unit of natural logarithms; $\log2$ of them are a bit | 1 |
 # | permutation | components can be renumbered: $K!$ equal optima | 1 |
 # | posterior collapse | codes that carry nothing | 5 |
+# | pseudo-inputs | learnt inputs whose codes make up the prior | 10 |
 # | rate | what a code costs: a KL divergence | 5 |
 # | reparameterization | noise first, parameters afterwards, so that gradients pass | 5 |
 # | reverse water-filling | how nats are spent on axes of unequal variance | 6 |
