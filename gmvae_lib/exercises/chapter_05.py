@@ -117,6 +117,10 @@ EXERCISES = {
                 lambda x, logits, n: (_binomial(x, logits, n) + (n - 1) * softplus(logits).sum(-1)),
             "the sign is wrong: this is the distortion, not the log-likelihood.":
                 lambda x, logits, n: -_binomial(x, logits, n),
+            "you averaged over the points: the result has shape (N,).":
+                lambda x, logits, n: _binomial(x, logits, n).mean(),
+            "log C(n, x) lacks (n - x)! in its denominator.":
+                lambda x, logits, n: _binomial(x, logits, n) + torch.lgamma(n - x + 1).sum(-1),
             "log C(n, x) has the wrong sign.":
                 lambda x, logits, n: 2 * (x * logits - n * softplus(logits)).sum(-1) - _binomial(x, logits, n),
             "you fixed n at 16: it is the argument n.": lambda x, logits, n: _binomial(x, logits, 16),
@@ -204,6 +208,10 @@ EXERCISES = {
             "you added log S: subtract it.": lambda r: torch.logsumexp(r, 0) + math.log(len(r)),
             "you averaged over the points too: the result has shape (N,).": lambda r: _bound(r).mean(),
             "this is the best draw alone: average over all.": lambda r: r.amax(0),
+            "the largest ratio that you subtracted must be added again after the logarithm.":
+                lambda r: (r - r.amax(0)).exp().mean(0).log(),
+            "the largest ratio of all that you subtracted must be added again after the logarithm.":
+                lambda r: (r - r.max()).exp().mean(0).log(),
         },
         hint="With S = 1 it must return log_ratio's only row.",
     ),
@@ -237,6 +245,19 @@ EXERCISES = {
             "in the tails the difference of two distribution functions is a rounded zero: use log_share.":
                 lambda x, x_hat, sigma: (_plain(x - 0.5, x + 0.5, x_hat, sigma)
                                          - _plain(0 * x - 0.5, 0 * x + 16.5, x_hat, sigma)).sum(-1),
+            "you made the densities at the 17 levels sum to one: take what the density holds in each bin.":
+                lambda x, x_hat, sigma: (_density(x, x_hat, sigma) - torch.logsumexp(
+                    _density(torch.arange(17.0, dtype=x.dtype), x_hat.unsqueeze(-1), sigma), -1)).sum(-1),
+            "the ends must not pile up here: all 17 bins have the width one, and what lies outside is thrown away.":
+                lambda x, x_hat, sigma: (_share(torch.where(x > 0, x - 0.5, -1e3), torch.where(x < 16, x + 0.5, 1e3),
+                                                x_hat, sigma) - _inside(x, x_hat, sigma)).sum(-1),
+            "you moved x_hat into 0..16: the Gaussian's mean may lie outside.":
+                lambda x, x_hat, sigma: _truncated(x, x_hat.clamp(0, 16), sigma),
+            "a small number added before the logarithm changes the answer in the tails: use log_share.":
+                lambda x, x_hat, sigma: ((_plain(x - 0.5, x + 0.5, x_hat, sigma).exp() + 1e-10).log() - (
+                    _plain(0 * x - 0.5, 0 * x + 16.5, x_hat, sigma).exp() + 1e-10).log()).sum(-1),
+            "the sign is wrong: this is the distortion, not the log-likelihood.":
+                lambda x, x_hat, sigma: -_truncated(x, x_hat, sigma),
             "you divided by sigma² where sigma is meant.":
                 lambda x, x_hat, sigma: _truncated(x, x_hat, sigma**2),
             "you averaged over the pixels: a log-likelihood is their sum.":

@@ -280,13 +280,14 @@ TOY = np.array([0.1, 0.8])  # the chapter's own toy, with the decoder (z/4, z²/
 
 
 @pytest.mark.parametrize(("m", "s"), [(1.2, 0.25), (0.0, 1.0), (-0.6, 0.4)])
-def test_eq_5_23_distortion_of_a_polynomial_decoder_in_closed_form(m, s):
+def test_eq_5_23_mean_squared_error_of_a_polynomial_decoder_in_closed_form(m, s):
     (x1, x2), sigma = TOY, 0.3
-    squares = x1**2 - x1 * m / 2 + (m**2 + s**2) / 16 + x2**2 - x2 * (m**2 + s**2)
-    squares += (m**4 + 6 * m**2 * s**2 + 3 * s**4) / 4
-    written = math.log(2 * math.pi * sigma**2) + squares / (2 * sigma**2)
+    written = x1**2 - x1 * m / 2 + (m**2 + s**2) / 16 + x2**2 - x2 * (m**2 + s**2)
+    written += (m**4 + 6 * m**2 * s**2 + 3 * s**4) / 4
     pixels = np.stack([GRID / 4, GRID**2 / 2], -1)
-    assert written == pytest.approx(average(-stats.norm.logpdf(TOY, pixels, sigma).sum(-1), m, s), rel=1e-8)
+    assert written == pytest.approx(average(((TOY - pixels) ** 2).sum(-1), m, s), rel=1e-8)
+    distortion = written / (2 * sigma**2) + math.log(2 * math.pi * sigma**2)
+    assert distortion == pytest.approx(average(-stats.norm.logpdf(TOY, pixels, sigma).sum(-1), m, s), rel=1e-8)
 
 
 def ratios(n, mean=0.3, sd=0.5):
