@@ -35,7 +35,7 @@ MAX_ROUNDING = {torch.float64: 1e-7, torch.float32: 1e-3}  # nats a point: what 
 
 def suitable_threads(points, n_components, kind):
     """One thread while the data are small, all of PyTorch's otherwise: a context."""
-    size = 8 * points.n * points.views * n_features(points.dim, n_components, kind)
+    size = 8 * points.n * n_features(points.dim, n_components, kind)  # of groups, it is their sums that count
     return at_most_threads(1 if size < SMALL_BYTES else math.inf)
 
 
