@@ -12,7 +12,7 @@ def intervals(rows, title, xlabel, alt, truth=None, size=(7.6, 3.2)):
     """
     figure, axis = subplots(size=size)
     with style():
-        for row, (label, value) in enumerate(rows.items()):
+        for row, value in enumerate(rows.values()):
             value, half = value if isinstance(value, tuple) else (value, 0.0)
             axis.errorbar(float(value), row, xerr=float(half) or None, fmt=MARKERS[row % 10], color=COLORS[row % 10],
                           markersize=9, capsize=5, elinewidth=2)
