@@ -40,7 +40,7 @@ class VAE(nn.Module):
         encoder: x / likelihood.scale (N, D) to (mean, log_var), each (N, d).
         decoder: z (N, d) to the likelihood's parameters (N, D).
         likelihood: `Bernoulli`, `Binomial` (16 by default) or `Gaussian`.
-        prior: `StandardNormal` (the default) or `MixturePrior`.
+        prior: `StandardNormal` (the default), `MixturePrior`, or `VampPrior`, which needs this encoder.
     """
 
     def __init__(self, encoder, decoder, likelihood=None, prior=None):

@@ -301,11 +301,12 @@ assert torch.isclose(m2, torch.logsumexp(A + pi.log(), 0) - kl(q_c, best))      
 #
 # The sixth has one variable more. A style $w$ and a class together choose where the code comes from, by a network that gives each class its mean and variance:
 #
-# $$p(x,z,c,w)=p(w)\;\pi_c\;p(z|c,w)\;p_\theta(x|z),\qquad p(w)=\mathcal N(0,I),\quad p(z|c,w)=\mathcal N\big(z|\mu_c(w),\Sigma_c(w)\big). \tag{10.17}$$
+# $$p(x,z,c,w)=p(w)\;\pi_c\;p(z|c,w)\;p_\theta(x|z), \tag{10.17}$$
 #
-# For each fixed $w$ this is a Gaussian mixture; over all $w$, a class is a bent and curved thing. It is inferred by $q(w|x)\,q_\phi(z|x)\,p(c|z,w)$, with Bayes' rule for the class. The paper's bound has four terms:
+# with $p(w)=\mathcal N(0,I)$ and $p(z|c,w)=\mathcal N\big(z|\mu_c(w),\Sigma_c(w)\big)$. For each fixed $w$ this is a Gaussian mixture; over all $w$, a class is a bent and curved thing. It is inferred by $q(w|x)\,q_\phi(z|x)\,p(c|z,w)$, with Bayes' rule for the class. The paper's bound has four terms:
 #
-# $$\mathcal L_{\text{D}}=\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\mathbb E_{q(w|x)q_\phi(z|x)}\Big[\sum_cp(c|z,w)\log\frac{q_\phi(z|x)}{p(z|c,w)}\Big]-\mathrm{KL}\big(q(w|x)\Vert p(w)\big)-\mathbb E_{q(w|x)q_\phi(z|x)}\Big[\mathrm{KL}\big(p(c|z,w)\Vert\pi\big)\Big]. \tag{10.18}$$
+# $$\begin{aligned}\mathcal L_{\text{D}}={}&\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\mathbb E_{q(w|x)q_\phi(z|x)}\Big[\sum_cp(c|z,w)\log\frac{q_\phi(z|x)}{p(z|c,w)}\Big]\\
+# &-\mathrm{KL}\big(q(w|x)\Vert p(w)\big)-\mathbb E_{q(w|x)q_\phi(z|x)}\Big[\mathrm{KL}\big(p(c|z,w)\Vert\pi\big)\Big].\end{aligned} \tag{10.18}$$
 #
 # They are called reconstruction, conditional prior, $w$-prior and $c$-prior terms.
 
@@ -329,7 +330,8 @@ assert torch.isclose(dilo, count(q_wz[:, None] * p_c_wz, joint_d))
 # The class was inferred by Bayes' rule. By Eq. (10.2) it must be free, so there has to be a shorter form in which it does not occur. There is: by Bayes' rule $\log\frac{p(c|z,w)}{\pi_c\,p(z|c,w)}=-\log\sum_j\pi_j\,p(z|j,w)$
 # for every $c$, and the second and fourth term together are one rate:
 #
-# $$\mathcal L_{\text{D}}=\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\mathbb E_{q(w|x)}\Big[\mathrm{KL}\Big(q_\phi(z|x)\,\Big\Vert\,\sum_c\pi_c\,p(z|c,w)\Big)\Big]-\mathrm{KL}\big(q(w|x)\,\Vert\,p(w)\big). \tag{10.19}$$
+# $$\begin{aligned}\mathcal L_{\text{D}}={}&\mathbb E_{q_\phi(z|x)}\big[\log p_\theta(x|z)\big]-\mathbb E_{q(w|x)}\Big[\mathrm{KL}\Big(q_\phi(z|x)\,\Big\Vert\,\sum_c\pi_c\,p(z|c,w)\Big)\Big]\\
+# &-\mathrm{KL}\big(q(w|x)\,\Vert\,p(w)\big).\end{aligned} \tag{10.19}$$
 #
 # This is the plain mixture prior, with a mixture that moves with $w$, and a price for saying which $w$. If $w$ moves nothing, the price is best paid with $q(w|x)=p(w)$, which is nothing, and Eq. (10.4) is back.
 # No draw of $c$ is ever needed.
@@ -441,7 +443,7 @@ print("M2's class says more than Shu's:", says["M2"] > says["Shu"])
 print("neither uses all of log 10:", max(says.values()) < 2.2)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# **An honest reading.** In M2 the class is the only thing, besides the code, that the decoder reads, and it is used for *something*: in three runs with other seeds, made while writing, it carried 0.9 to 1.1 nats, and its classes were not the digits (held-out accuracy 0.34 to 0.38).
+# **An honest reading.** In M2 the class is the only thing, besides the code, that the decoder reads, and it is used for *something*: over three seeds, while writing, it carried 0.9 to 1.1 nats, and its classes were not the digits (held-out accuracy 0.34 to 0.38).
 # Shu's from a random start all but switched it off (0.1 to 0.3 nats): at first no class is better than another, and a $q(c|x)$ that pays nothing for its choice is the nearest optimum. Published runs of such models differ by ten points of accuracy from seed to seed.
 # What decides is the start, as in chapter 8, and not which of the six bounds one writes down.
 
