@@ -72,8 +72,8 @@ def test_exact_rate_agrees_with_monte_carlo_and_is_the_lowest(prior, device):
     with torch.no_grad():
         z = q.sample((20_000,))
         expected = (q.log_prob(z) - distribution(prior).log_prob(z)).mean(0)
-        exact = prior.rate(mean, log_var, "exact", n_samples=20_000)
-        assert torch.allclose(exact, expected, rtol=0.03, atol=0.1)
+        exact = prior.rate(mean, log_var, "exact", n_samples=4000)
+        assert torch.allclose(exact, expected, rtol=0.05, atol=0.1)
         collapsed = prior.rate(mean, log_var)
         assert (exact <= collapsed + 0.1).all()
         assert torch.allclose(collapsed, prior.rate(mean, log_var, "joint"))
