@@ -107,7 +107,7 @@ figures.course_map()
 # | [02 Expectation–maximization](02_expectation_maximization.ipynb) | How do you fit what you cannot see? | 90 |
 # | [03 Choosing K](03_choosing_k.ipynb) | How many clusters are there? | 90 |
 # | [04 When the E-step is impossible](04_when_the_e_step_is_impossible.ipynb) | What if the posterior has no formula? | 90 |
-# | [05 The variational autoencoder](05_variational_autoencoder.ipynb) | How does a network learn to encode? | 105 |
+# | [05 The variational autoencoder](05_variational_autoencoder.ipynb) | How does a network learn to encode? | 90 |
 # | [06 β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb) | What does β buy? | 80 |
 # | [07 The prior is the problem](07_the_prior_is_the_problem.ipynb) | Why do samples from a VAE look worse than its reconstructions? | 75 |
 # | [08 The mixture-prior VAE](08_mixture_prior_vae.ipynb) | Can prior and encoder be learnt together? | 90 |
