@@ -17,11 +17,14 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from gmvae_lib.data import random_affine, views
+from gmvae_lib.evaluation import ari
 from gmvae_lib.likelihood import Binomial
 from gmvae_lib.mixture import GaussianMixture
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.training import fit, one_cycle, warm_up
 from gmvae_lib.vae import VAE, Elbo
+
+SAME = 0.97  # adjusted Rand index from which on two partitions count as one
 
 
 @dataclass(frozen=True)
@@ -32,8 +35,8 @@ class Recipe:
         latent_dim, hidden, precision: the networks, and how they are computed.
         drop, autoencoder_epochs, autoencoder_batch: the share of pixels that the autoencoder does not see; how long it
             trains, and on how many images at a time.
-        candidates, starts, mixture_views: how many mixtures are fitted, each the likeliest of so many starts, to how
-            many views of each image.
+        starts, candidates, mixture_views: how many mixtures are fitted, how many of them are tried as priors (the
+            likeliest ones that differ), and to how many views of each image they are fitted.
         min_var: the floor under the components' variances.
         rounds: epochs of the rounds of the GMVAE's training. Each ends with a third of the candidates, the last one
             begins with one.
@@ -47,8 +50,8 @@ class Recipe:
     drop: float = 0.2
     autoencoder_epochs: int = 300
     autoencoder_batch: int = 64
+    starts: int = 80
     candidates: int = 9
-    starts: int = 10
     mixture_views: int = 16
     min_var: float = 1e-2
     rounds: tuple = (4, 6, 24)
@@ -109,40 +112,53 @@ def cluster(data, n_components, recipe=None, seed=0, transform=None, likelihood=
 
 
 def fit_mixtures(vae, x, n_components, grouped, recipe, seed=0):
-    """Step 2: `recipe.candidates` Gaussian mixtures of the latents of `grouped` images, from different starts: seeds by
-    k-means++ among the groups' means, and a quarter of all views' covariance for each component."""
+    """Step 2: the likeliest Gaussian mixtures of the latents of `grouped` images, at most `recipe.candidates` of them,
+    whose partitions differ. EM starts from seeds by k-means++ among the groups' means, and from a quarter of all views'
+    covariance for each component."""
     generator = torch.Generator(vae.device).manual_seed(seed)
     with torch.no_grad():  # some images at a time: their views need not all be kept
         latents = torch.cat([vae.encode(grouped(part, generator))[0].double() for part in vae.check(x).split(1000)])
     quarter = torch.linalg.inv(torch.cov(latents.flatten(0, 1).T) / 4)
-    settings = {"n_init": recipe.starts, "reg_covar": recipe.min_var,
-                "weights_init": torch.full((n_components,), 1 / n_components),
+    settings = {"reg_covar": recipe.min_var, "weights_init": torch.full((n_components,), 1 / n_components),
                 "precisions_init": quarter.expand(n_components, -1, -1)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # training goes on from here in any case
-        return [GaussianMixture(n_components, seed=seed * recipe.candidates + i, **settings).fit(latents)
-                for i in range(recipe.candidates)]
+        mixtures = [GaussianMixture(n_components, seed=seed * recipe.starts + i, **settings).fit(latents)
+                    for i in range(recipe.starts)]
+    chosen = {}
+    for mixture in sorted(mixtures, key=lambda mixture: -mixture.lower_bound_):
+        partition = mixture.predict(latents)
+        if len(chosen) < recipe.candidates and all(ari(partition, other) < SAME for other in chosen.values()):
+            chosen[mixture] = partition
+    return list(chosen)
 
 
 def with_prior(vae, mixture, min_var):
-    """A copy of the VAE whose prior is this fitted `GaussianMixture`."""
+    """A copy of the VAE whose prior is this fitted `GaussianMixture`, but for the weights, which are equal."""
     model = copy.deepcopy(vae)
     model.prior = MixturePrior(mixture.n_components, vae.encoder.latent_dim, "full", min_var).to(vae.device)
     model.prior.set_parameters(mixture.weights_, mixture.means_, mixture.covariances_)
+    equalize(model)
     return model
+
+
+def equalize(model):
+    """Sets all weights of the model's prior to 1 / K."""
+    model.prior.logits.data.zero_()
 
 
 def tournament(models, data, grouped, recipe, **settings):
     """Step 3: trains all models in place, in rounds that each leave the third with the lowest loss: a `Clustering`.
 
-    All see the same views in the same order, so that their losses can be told apart early.
+    All see the same views in the same order, so that their losses can be told apart early. Components have equal
+    weights throughout: which clusters there are is to be learnt, not that one is large.
     """
     for number, epochs in enumerate(recipe.rounds):
         beta = recipe.beta if number else warm_up(recipe.beta, recipe.warm_up_epochs / epochs)
         found = []
         for model in models if number + 1 < len(recipe.rounds) else models[:1]:
             history = fit(model, data, epochs, beta, recipe.batch_size, transform=grouped, prior_update="em",
-                          **settings)
+                          on_epoch=lambda *_, model=model: equalize(model), **settings)
             late = range(epochs // 2, epochs)
             loss = sum(history.distortion[i] + recipe.beta * history.rate[i] for i in late) / len(late)
             found.append(Clustering(model, loss))
