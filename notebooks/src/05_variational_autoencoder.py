@@ -691,9 +691,11 @@ explorers.LatentExplorer(flat, test)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## How good is it?
 #
-# We judge on the 360 held-out images, in nats per image. Three things make such a number uncertain, and each has its
-# own size: the draw of $z$ inside the bound, the random start and shuffling of the training, and the choice of test
-# images. First the draws: 20 evaluations of the same model.
+# The next sections ask how good the model is and which such numbers may be compared, how far the bound lies below the
+# truth, and whether training finds the best there is. We judge on the 360 held-out images, in nats per image.
+#
+# Such a number is uncertain in three ways, each of its own size: the draw of $z$ inside the bound, the random start and
+# shuffling of the training, and the choice of test images. First the draws: 20 evaluations of the same model.
 
 # %%
 @torch.no_grad()
