@@ -53,12 +53,12 @@ def ari(y, clusters):
 
 def purity(y, clusters):
     """The share of points that belong to their cluster's commonest class: 0 to 1. It rises with the number of clusters,
-    to 1 for N of them: never to be compared with an accuracy. Eq. (9.18)."""
+    to 1 for N of them: never to be compared with an accuracy. Eq. (9.19)."""
     return float(confusion(y, clusters).max(0).sum() / len(y))
 
 
 def homogeneity(y, clusters):
-    """1 - H(class | cluster) / H(class), 0 to 1; like purity, it is 1 for N clusters. Eq. (9.19). Rosenberg & Hirschberg
+    """1 - H(class | cluster) / H(class), 0 to 1; like purity, it is 1 for N clusters. Eq. (9.20). Rosenberg & Hirschberg
     (2007)."""
     return float(homogeneity_score(*_labels(y, clusters)))
 

@@ -186,6 +186,30 @@ def test_eq_9_10_the_agreement_has_a_ceiling_that_is_reached():
     assert agreement(rarest, weights)[0] == pytest.approx(-3 * math.log(0.2))
 
 
+def test_eq_9_11_agreement_of_two_views_is_their_information_and_no_more_than_the_components():
+    """One dimension, by quadrature: E[A], I(z1; z2), I(z1; c) and H(pi), for well and badly separated components."""
+    z = np.linspace(-14, 16, 1501)
+    area = (z[1] - z[0]) ** 2
+    for spread in (0.7, 1.0, 2.5):
+        pi, mu = np.array([0.6, 0.3, 0.1]), np.array([-3.0, 0.0, 4.0])
+        log_given = stats.norm.logpdf(z[:, None], mu, spread)  # (Z, K)
+        log_single = special.logsumexp(log_given, b=pi, axis=1)
+        log_joint = special.logsumexp(log_given[:, None] + log_given, b=pi, axis=2)  # (Z, Z), z1 - c - z2
+        log_ratio = log_joint - log_single[:, None] - log_single
+        model = fitted(torch.tensor(pi), torch.tensor(mu)[:, None], torch.full((3, 1, 1), spread**2).double())
+        i, j = RNG.integers(0, len(z), (2, 50))
+        pairs = torch.tensor(np.stack([z[i], z[j]], 1))[..., None]
+        a = model.score_samples(pairs) - model.score_samples(pairs.flatten(0, 1)).reshape(-1, 2).sum(1)
+        assert np.allclose(a, log_ratio[i, j])
+        resp = np.exp(log_given + np.log(pi) - log_single[:, None])[:, None]  # A as Eq. (9.9) writes it
+        k = len(z) // 2 + np.arange(-300, 300, 100)
+        written = agreement(np.concatenate([resp[k], resp[k + 40]], 1), pi)
+        assert np.allclose(written, log_ratio[k, k + 40])
+        shared = (np.exp(log_joint) * log_ratio).sum() * area
+        named = sum(p * (np.exp(g) * (g - log_single)).sum() for p, g in zip(pi, log_given.T, strict=True)) * area**0.5
+        assert 0 < shared <= named <= stats.entropy(pi) + 1e-9 <= math.log(3) + 1e-9
+
+
 class Tiny:
     """One latent dimension, three components, two binary images x = (1, 0) of one pixel, p(1 | z) = sigmoid(2 z)."""
 
@@ -227,7 +251,7 @@ def tiny():
     return model, table
 
 
-def test_eq_9_11_views_are_independent_given_the_component(tiny):
+def test_eq_9_12_views_are_independent_given_the_component(tiny):
     """By integrating over both codes at once, and by drawing from the model."""
     model, table = tiny
     z = np.linspace(-12, 12, 1201)
@@ -244,7 +268,7 @@ def joint_rate(gamma, pi, kl):
     return (gamma * kl.sum(0)).sum() + special.rel_entr(gamma, pi).sum()
 
 
-def test_eq_9_12_the_bound_is_below_for_every_gamma(tiny):
+def test_eq_9_13_the_bound_is_below_for_every_gamma(tiny):
     model, table = tiny
     for gamma in [*RNG.dirichlet(np.ones(3), 50), *np.eye(3)]:
         assert -table["distortion"].sum() - joint_rate(gamma, model.pi, table["kl"]) < table["log_px"]
@@ -258,7 +282,7 @@ def test_eq_9_12_the_bound_is_below_for_every_gamma(tiny):
     assert joint_rate(gamma, model.pi, table["kl"]) == pytest.approx(estimate, abs=0.15)
 
 
-def test_eq_9_13_the_best_gamma_minimizes_the_rate(tiny):
+def test_eq_9_14_the_best_gamma_minimizes_the_rate(tiny):
     model, kl = tiny[0], tiny[1]["kl"] / 5  # so that no component is all but certain
     start = np.zeros(3)
     found = optimize.minimize(lambda a: joint_rate(special.softmax(a), model.pi, kl), start, tol=1e-12)
@@ -279,7 +303,7 @@ def encoded(n=30, v=4, d=3, k=5, seed=0):
     return mean, log_var, prior, kl_divergence(full, components).detach()
 
 
-def test_eq_9_14_the_group_s_rate_is_the_least_joint_rate_per_view():
+def test_eq_9_15_the_group_s_rate_is_the_least_joint_rate_per_view():
     mean, log_var, prior, kl = encoded()
     pi, kl_ = prior.weights.detach().numpy(), kl.numpy()
     written = -np.log((pi * np.exp(-kl_.sum(1))).sum(1)) / kl.shape[1]
@@ -291,7 +315,7 @@ def test_eq_9_14_the_group_s_rate_is_the_least_joint_rate_per_view():
     assert torch.allclose(alone, prior.rate(mean[:, 0], log_var[:, 0]).detach())  # V = 1 is Eq. (8.16)
 
 
-def test_eq_9_15_the_gap_is_the_divergence_from_the_posterior(tiny):
+def test_eq_9_16_the_gap_is_the_divergence_from_the_posterior(tiny):
     model, table = tiny
     weight = model.pi * table["evidence"].prod(0)
     posterior = weight / weight.sum()  # Bayes' rule over the three components, enumerated
@@ -301,7 +325,7 @@ def test_eq_9_15_the_gap_is_the_divergence_from_the_posterior(tiny):
         assert bound + gap == pytest.approx(table["log_px"], abs=1e-7) and gap > 0
 
 
-def test_eq_9_16_the_group_s_rate_is_the_views_rates_less_their_agreement():
+def test_eq_9_17_the_group_s_rate_is_the_views_rates_less_their_agreement():
     mean, log_var, prior, kl = encoded()
     pi, n_views = prior.weights.detach().numpy(), kl.shape[1]
     singles = np.stack([prior.rate(mean[:, v], log_var[:, v]).detach() for v in range(n_views)], 1)
@@ -310,14 +334,14 @@ def test_eq_9_16_the_group_s_rate_is_the_views_rates_less_their_agreement():
     assert np.allclose(whole, singles.sum(1) - agreement(gamma, pi))
 
 
-def test_eq_9_17_auc_is_the_area_under_the_curve():
+def test_eq_9_18_auc_is_the_area_under_the_curve():
     outside, inside = RNG.integers(0, 12, 80) + 2.0, RNG.integers(0, 12, 120).astype(float)
     pairs = [(a > b) + 0.5 * (a == b) for a in outside for b in inside]
     area = metrics.roc_auc_score([1] * 80 + [0] * 120, np.concatenate([outside, inside]))
     assert np.mean(pairs) == pytest.approx(area)
 
 
-def test_eq_9_18_purity_cannot_fall_when_a_cluster_is_split():
+def test_eq_9_19_purity_cannot_fall_when_a_cluster_is_split():
     y, c = clustered(clusters=5, seed=4)
     by_hand = sum(max(sum((y == j) & (c == k)) for j in range(4)) for k in range(5)) / len(y)
     assert purity(y, c) == pytest.approx(by_hand)
@@ -326,7 +350,7 @@ def test_eq_9_18_purity_cannot_fall_when_a_cluster_is_split():
     assert purity(y, np.arange(len(y))) == 1
 
 
-def test_eq_9_19_homogeneity_is_the_share_of_the_class_s_entropy():
+def test_eq_9_20_homogeneity_is_the_share_of_the_class_s_entropy():
     y, c = clustered(clusters=5, seed=5)
     shared, h_y, _ = information(y, c)
     left = sum(np.mean(c == k) * stats.entropy(np.bincount(y[c == k]) / sum(c == k)) for k in np.unique(c))  # H(y | c)
@@ -334,7 +358,7 @@ def test_eq_9_19_homogeneity_is_the_share_of_the_class_s_entropy():
         assert written == pytest.approx(metrics.homogeneity_score(y, c))
 
 
-def test_eq_9_20_a_weight_follows_the_share_that_it_claims():
+def test_eq_9_21_a_weight_follows_the_share_that_it_claims():
     mean, log_var, prior, _ = encoded(v=1)
     mean, log_var = mean[:, 0], log_var[:, 0]
     prior.rate(mean, log_var).mean().backward()

@@ -47,7 +47,7 @@ check("9.2", my_group_responsibilities)
 # %%
 def my_group_rate(kl, weights):
     whole = -(weights.log() - kl.sum(1)).logsumexp(1)
-    return whole / kl.shape[1]                                                       # Eq. (9.14)
+    return whole / kl.shape[1]                                                       # Eq. (9.15)
 
 check("9.3", my_group_rate)
 
@@ -74,7 +74,7 @@ def my_chance_purity(y, c, orders):
     for order in orders:
         label = y[order]
         largest = sum(label[c == k].bincount().max() for k in c.unique())
-        rounds.append(largest / len(y))                                              # Eq. (9.18)
+        rounds.append(largest / len(y))                                              # Eq. (9.19)
     return torch.stack(rounds).mean()
 
 check("9.5", my_chance_purity)
