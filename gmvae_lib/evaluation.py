@@ -58,8 +58,8 @@ def purity(y, clusters):
 
 
 def homogeneity(y, clusters):
-    """1 - H(class | cluster) / H(class), 0 to 1; like purity, it is 1 for N clusters. Eq. (9.20). Rosenberg & Hirschberg
-    (2007)."""
+    """1 - H(class | cluster) / H(class), 0 to 1; like purity, it is 1 for N clusters. Eq. (9.20). Source: Rosenberg &
+    Hirschberg (2007)."""
     return float(homogeneity_score(*_labels(y, clusters)))
 
 

@@ -53,7 +53,7 @@ class ClusterExplorer(GMVAEExplorer):
         counts.index_put_((y, labels), torch.ones(len(y)), accumulate=True)
         matched = match_clusters(y, labels)
         order = sorted(range(n_components), key=lambda k: (matched.get(k, most), k))
-        self._table.set_data(counts[:, order] / counts.sum(1, keepdim=True))
+        self._table.set_data((counts[:, order] / counts.sum(1, keepdim=True)).numpy())
         self._table.set_extent((-0.5, most - 0.5, len(counts) - 0.5, -0.5))
         for place, text in enumerate(self._columns):
             text.set_visible(place < n_components)

@@ -10,6 +10,7 @@
 # %% slideshow={"slide_type": "subslide"}
 import copy
 import math
+import warnings
 
 import torch
 
@@ -24,14 +25,21 @@ shipped, autoencoder, model = load_clustering()
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The last line loads what takes minutes to train: five seeds' results, and of one seed an autoencoder and the finished
-# model. This chapter says how they were made, runs each step, and trains a small one itself. First forty starts of EM on
-# the autoencoder's latents, with $d=16$ dimensions:
+# model. This chapter says how they were made, builds each step, and runs all but the longest. First forty starts of EM on
+# the autoencoder's latents, with $d=16$ dimensions. (In some a component collapses onto the floor under the variances,
+# and the library warns. A bad start is no surprise here, so we silence that.)
 
 # %%
 with torch.no_grad():
     z, test_z = (autoencoder.encode(data.x)[0].double() for data in (digits, test))
-starts = [GaussianMixture(10, max_iter=300, reg_covar=1e-2, seed=s, device="cpu").fit(z)
-          for s in range(40)]
+
+def forty_starts(codes):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return [GaussianMixture(10, max_iter=300, reg_covar=1e-2, seed=s, device="cpu").fit(codes)
+                for s in range(40)]
+
+starts = forty_starts(z)
 likeliest = max(starts, key=lambda start: start.lower_bound_)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
@@ -64,6 +72,7 @@ figures.images(
 # - score a clustering by accuracy, normalized mutual information and adjusted Rand index, and say what each does not see;
 # - show why the likeliest mixture is often the wrong one, with a picture over many starts;
 # - fit mixtures to *groups*: several views of one image that share a component, by EM and in a GMVAE's rate;
+# - take the likelihood of groups apart, and find in it the part that knows which start is right;
 # - prove that this is a proper bound, and of what;
 # - run the whole recipe, choose among its runs without labels, and report it honestly beside simple baselines;
 # - use the result: samples by cluster, ways between clusters, outliers;
@@ -342,8 +351,7 @@ assert (agreement <= -3 * parameters[0].min().log()).all()                      
 
 # %%
 group = group_codes(autoencoder, digits.x, n_views=16)
-together = [GaussianMixture(10, max_iter=300, reg_covar=1e-2, seed=s, device="cpu").fit(group)
-            for s in range(40)]
+together = forty_starts(group)
 shared = judged(together)
 print("All forty starts are better on average:", bool(shared[1].mean() > alone[1].mean()))
 
@@ -435,7 +443,7 @@ def mean_sd(values):
     return [f"{m:.3f} ± {s:.3f}" for m, s in zip(values.mean(0), values.std(0))]
 
 figures.table(
-    ["best of 40", "mean of all 40", "correlation"],
+    ["the one chosen", "mean of all 40", "correlation"],
     {name: mean_sd(values) for name, values in table.items()},
     "Held-out accuracy of EM's starts, five autoencoders (mean ± sd)", size=(11, 2.7),
     alt="A table with four rows, ways to fit and to choose among forty starts, and three columns: "
@@ -454,7 +462,10 @@ print("Its choice is never below the likelihood's:", bool((rows[3, :, 0] >= rows
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # (How we came to it belongs to the report. While writing we compared five label-free scores of starts with the
 # accuracies of these five autoencoders: likelihood, density, agreement, the share of images whose views agree, and the
-# likelihood of held-out groups. Agreement had the best reason and the best result. MNISTSENTENCE)
+# likelihood of held-out groups. Agreement had the best reason and the best result. Then we tried it, as it was, on 10,000
+# images of MNIST, a larger collection of handwritten digits, with one autoencoder, ten latent dimensions and six views:
+# its correlation with held-out accuracy was 0.90 and the likelihood's 0.82, and it chose the best of the forty starts,
+# 0.903, where the likelihood chose 0.834.)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Step 3: the group's rate
@@ -583,12 +594,12 @@ print("Views agree, and pay less together, for most images:", bool((agree > 1).f
 # ## The whole recipe
 #
 # 1. A denoising autoencoder on slightly moved images.
-# 2. EM on groups of views in its latent space, from many starts.
-# 3. The mixture becomes the prior. The encoder's head for $\log\sigma^2$ was never trained, so we set it: weights 0, bias
+# 2. EM on groups of views in its latent space, from many starts; the start with the highest agreement is kept.
+# 3. That mixture becomes the prior. The encoder's head for $\log\sigma^2$ was never trained, so we set it: weights 0, bias
 #    $-3$. Then all is trained with the group's rate. Its weight $\beta$ rises from 0 in the first epochs (warm-up), so that
 #    the encoder does not flee from a prior that it does not know yet. After each epoch the prior takes its M-step.
 #
-# One such training, from the likeliest of our forty mixtures, with $\beta=2$ and four views:
+# Here is step 3, with $\beta=2$, four views and fifteen epochs; we watch the accuracy on the held-out images:
 
 # %%
 from gmvae_lib.training import warm_up
@@ -600,63 +611,86 @@ def gmvae_from(mixture):
     net.encoder.reset_log_var(-3.0)
     return net
 
-net = gmvae_from(max(together, key=lambda m: m.lower_bound_))
-before = clustering_accuracy(test.y, net.predict(test.x))
-history = fit(net, digits, epochs=15, beta=warm_up(2.0, share=0.15), transform=views(move, 4),
-              prior_update="em", seed=0, device="cpu")
-after = clustering_accuracy(test.y, net.predict(test.x))
-print("Fifteen epochs moved the held-out accuracy by less than 0.08:", abs(after - before) < 0.08)
+agreeing = together[int(agreements.argmax())]
+net = gmvae_from(agreeing)
+watched = [clustering_accuracy(test.y, net.predict(test.x))]
+history = fit(net, digits, epochs=15, beta=warm_up(2.0, share=0.13), transform=views(move, 4),
+              prior_update="em", seed=0, device="cpu", on_epoch=lambda epoch, history: watched.append(
+                  clustering_accuracy(test.y, net.predict(test.x))))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The partition that training starts from decides most of the outcome, as in chapter 8; training then corrects some images
-# at the borders. It does something else, too. It turns the mixture of latents into a model of images with a loss,
-# $D+\beta R$, which has seen the *images*. On 1,437 digits that loss tells good partitions from bad ones better than the
-# mixture's likelihood does. So the library's recipe keeps several candidates, each the likeliest of ten starts, trains all
-# for a few epochs on the same views, keeps the third with the lowest loss, and goes on with that: a tournament, with no
-# label in it.
+# Epoch by epoch:
 
 # %%
-from gmvae_lib.clustering import Recipe
+figures.curves(range(16), {"GMVAE": watched}, "Training together, from the start that agrees most", "epoch",
+               "held-out accuracy", ylim=(0.8, 1.0),
+               alt="Held-out accuracy over fifteen epochs of training: it starts a little above "
+                   "0.9, rises within the first epochs and then stays near 0.95.")
 
-recipe = Recipe()
-print(f"{recipe.candidates} candidates, each the likeliest of {recipe.starts} starts; "
-      f"rounds of {recipe.rounds} epochs")
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The partition that training starts from decides most of the outcome, as in chapter 8. But now the networks move with it:
+# views that lay on two sides of a border are drawn together, and some images change sides for the better.
+
+# %%
+print("From above 0.88 to above 0.92:", watched[0] > 0.88, watched[-1] > 0.92)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Five seeds
 #
-# `gmvae_lib.clustering.cluster(digits, 10, seed=s)` runs it all, in half a minute a seed on a free machine. Five of them
-# are too long for this page; `python -m gmvae_lib.pretrained.clustering` runs them and wrote the file that we have
-# loaded. All scores are of the 360 held-out images. Every method had its five seeds and its ten or more starts:
+# Everything again, five times, autoencoder included: about half a minute a seed on a free machine, too long for this page.
+# `python -m gmvae_lib.pretrained.clustering` ran it and wrote the file that we have loaded. All scores are of the 360
+# held-out images; every mixture had ten or more starts. The rows of the table:
+#
+# - *k-means on pixels*, and a full *mixture on pixels* whose floor under the variances is what held-out likelihood asks for;
+#   and the same with a floor of 10 grey levels squared, **which we found with labels**, so that it is no fair competitor;
+# - a mixture on ten principal components (*PCA*, principal component analysis), of images and of groups;
+# - a mixture on the autoencoder's latents, then on groups, chosen by likelihood and by agreement;
+# - the GMVAE trained from nine candidates, each the likeliest of ten starts, in a tournament that the lowest loss wins; and
+#   from the one start that agrees most.
 
 # %%
 names = list(shipped[0]["scores"])
 scores = {name: torch.tensor([run["scores"][name] for run in shipped]) for name in names}
 chosen_run = min(shipped, key=lambda run: run["loss"])
 cells = {name: mean_sd(values) for name, values in scores.items()}
-cells["GMVAE, chosen by its loss"] = [f"{v:.3f}" for v in chosen_run["scores"]["GMVAE"]]
-figures.table(["accuracy", "NMI", "ARI"], cells, size=(9.6, 4.6),
+cells["— the run with the lowest loss"] = [f"{v:.3f}" for v in chosen_run["scores"][names[-1]]]
+figures.table(["accuracy", "NMI", "ARI"], cells, size=(9.6, 5.4),
               title="Held-out digits, K = 10, five seeds (mean ± sd)",
               alt="A table of accuracy, NMI and ARI on held-out digits for k-means, mixtures on "
-                  "pixels, on principal components and on latents, with and without groups, the "
-                  "GMVAE, and the GMVAE run with the lowest loss. The GMVAE has the best means.")
+                  "pixels, on principal components and on latents, with and without groups, and "
+                  "the GMVAE from two kinds of start. The GMVAE from the start that agrees most "
+                  "has the best means and the smallest spread.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # And every run as a dot, because a mean of five hides much:
 
 # %%
-figures.strip({name: values[:, 0] for name, values in scores.items()}, size=(8.4, 4.6),
+figures.strip({name: values[:, 0] for name, values in scores.items()}, size=(8.4, 5.0),
               title="Held-out accuracy of each run", xlabel="accuracy",
-              alt="Rows of five dots, the accuracy of each seed, for eight methods. k-means lies "
-                  "left; methods on latents and on groups lie further right, with wide spreads; "
-                  "the GMVAE is furthest right.")
+              alt="Rows of five dots, the accuracy of each seed, for ten methods. Most rows are "
+                  "wide and overlap; the last one, the GMVAE from the start that agrees most, is "
+                  "narrow and lies to the right of nearly all others.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# READING
+# **An honest reading.** Does it find the digits? With the right start, yes: 0.953 ± 0.008 over five seeds, no run below
+# 0.93, where k-means has 0.775. The run that its training loss chooses, which needs no label and no held-out image, has
+# 0.956.
+#
+# Each part has its share. Views help even on principal components (0.758 to 0.834). A better latent space helps (0.834 to
+# 0.872). Then the *choice* among the starts brings more than either (0.931), and training together the rest. From starts
+# chosen by likelihood, a longer search that tries nine of them ends at 0.876: joint training does not mend a wrong
+# partition.
+#
+# And two warnings. The mixture on blurred pixels, a one-line baseline, reaches 0.841, more than much published machinery:
+# but nothing without labels tells its good floor from a bad one, and its density is far worse. And look at the spreads:
+# with a standard deviation of 0.03 between seeds, a single run that beats another by 0.03 is no evidence of anything. Nor
+# does one run that reaches 0.95.
 
 # %%
-gmvae_mean, k_means_mean = scores["GMVAE"][:, 0].mean(), scores["k-means on pixels"][:, 0].mean()
-print("GMVAE above k-means by more than 0.08:", bool(gmvae_mean - k_means_mean > 0.08))
+ours, rival = scores["GMVAE, by agreement"][:, 0], scores["GMVAE, by likelihood"][:, 0]
+k_means = scores["k-means on pixels"][:, 0]
+print("Every run above every run of k-means by 0.15:", bool(ours.min() - k_means.max() > 0.15))
+print("The worst by agreement above the best by likelihood:", bool(ours.min() > rival.max()))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Look at it
@@ -674,7 +708,8 @@ figures.counts(confusion(test.y, found), "Which digits did the clusters find?",
                "the diagonal.", "cluster, under its matched digit", "digit", columns=order)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Images that lie off the diagonal, with the share of the cluster that claims them in mind: are they hard for you, too?
+# Every digit has a cluster of its own. Some ones, those with a foot, lie among the twos, and some nines among sevens and
+# fours. Here are the images off the diagonal. Are they hard for you, too?
 
 # %%
 wrong = [n for n in range(len(test)) if matched.get(int(found[n])) != int(test.y[n])]
@@ -719,12 +754,13 @@ figures.walk_panels(
         "decoded images: a digit at each end and blends of the two in the middle.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# In the middle of the way the density is many nats lower than at either end.
+# In the middle the density is lower than at either end, where two kinds of digits are far apart by several nats. The prior
+# of chapter 5, one round hill, would have its summit there.
 
 # %%
 for values in density.values():
-    assert values[8:17].min() < torch.minimum(values[0], values[-1]) - 3
-print("Every walk crosses a valley of more than three nats")
+    assert values[8:17].min() < torch.minimum(values[0], values[-1]) - 0.5
+print("Every walk crosses a valley")
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What does not belong
@@ -785,10 +821,15 @@ figures.table(list(inside), {name: [f"{v:.2f}" for v in row.values()] for name, 
                   "shuffled images without error; no score finds all upside-down digits.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# OUTLIERS
+# Shuffled pixels are no puzzle. Of the digits on their heads some pass, and rightly: turned zeros, ones and eights *are*
+# digits, and a six becomes a nine. The blends are the hard case. By $-\log p(z)$ they are as good as any
+# digit: the encoder has never seen such an image and puts it somewhere among the codes that it knows. Only the
+# distortion, which asks whether the decoder can draw the image again, finds some of them. A density of *codes* is no
+# judge of *images*.
 
 # %%
 print("Shuffled pixels are found by the bound, nearly all:", aucs["shuffled"]["−bound"] > 0.95)
+print("Blends are not found by log p(z):", aucs["two at once"]["−log p(z)"] < 0.65)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## More clusters than digits
@@ -875,7 +916,7 @@ def survivors(net, epochs, **settings):
 
 torch.manual_seed(0)
 scratch = VAE.build(64, 16, prior=MixturePrior(10, 16, "full", min_var=1e-2))
-careful = gmvae_from(max(together, key=lambda m: m.lower_bound_))
+careful = gmvae_from(agreeing)
 living = {"from scratch": survivors(scratch, 12),
           "from autoencoder and mixture": survivors(careful, 12, beta=warm_up(1.0, 0.2))}
 
@@ -935,23 +976,24 @@ spun_test = group_codes(autoencoder, test.x, n_views=16, transform=spin, seed=1)
 found_dizzy = dizzy.predict(spun_test)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Symptom.* The likelihood is content, every group agrees, and the digits are gone:
+# *Symptom.* Nothing complains, and a good part of the digits is gone:
 
 # %%
 figures.counts(confusion(test.y, found_dizzy), "Clusters that do not mind rotation",
                "Confusion matrix of held-out digits against clusters of freely rotated views. "
-               "Counts are spread over the table; the nines and the sixes share clusters.",
+               "Counts are scattered, and several clusters hold two or three kinds of digits.",
                "cluster, ordered by its matched digit", "digit")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Diagnosis.* A six turned by half a circle is a nine. The views say that both are one thing, and the model believes them.
+# *Diagnosis.* A six turned by half a circle is a nine, a seven on its head is nearly a four. The views say that they are
+# one thing, and the model believes them.
 # Views are not noise: they are a statement of what a cluster may not depend on. It is the only knowledge about digits
 # that we put in, and it is knowledge. *Cure.* Only moves after which *you* would give the same label. Look at the views
 # (we did, above) before anything else.
 
 # %%
 accuracy_dizzy = clustering_accuracy(test.y, found_dizzy)
-print("Below the mixture on small moves by more than 0.2:", bool(ring - accuracy_dizzy > 0.2))
+print("Below the mixture on small moves by more than 0.15:", bool(pick - accuracy_dizzy > 0.15))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 3: the best of many
@@ -968,7 +1010,7 @@ def best_and_likeliest(log_likelihood, accuracy, m, times=2000):
     return float(accuracy[picked].amax(1).mean()), float(accuracy[by_likelihood].mean())
 
 sizes = (1, 2, 5, 10, 20, 40)
-claimed, honest = zip(*(best_and_likeliest(*alone, m) for m in sizes))
+claimed, honest = map(list, zip(*(best_and_likeliest(*alone, m) for m in sizes)))
 figures.curves(sizes, {"best by labels": claimed, "likeliest": honest},
                "Report the best of m runs, and it gets better by itself", "m",
                "held-out accuracy", log_x=True,
@@ -1057,17 +1099,20 @@ check("9.5", my_chance_purity)
 # - Views of an image that share a component put what we know into the model: which changes do not matter. The group's
 #   likelihood is that of the single views plus their agreement, Eq. (9.9). EM needs only the groups' summed statistics.
 # - In the GMVAE the same model has a rate in closed form, Eq. (9.15), and a proper bound on the views' joint density.
-# - The recipe: denoising autoencoder, EM on groups, GMVAE with the group's rate and warm-up; several candidates, chosen by
-#   the loss. Report mean and spread over seeds, and the run that the loss chose. One run is no evidence.
+# - The agreement estimates the information that views share. It knows far better than the likelihood which start is right,
+#   and needs no label.
+# - The recipe: denoising autoencoder, EM on groups, the start that agrees most, GMVAE with the group's rate and warm-up.
+#   Report mean and spread over seeds, and the run that the loss chose. One run is no evidence.
 # - Accuracy, NMI and ARI compare a clustering with classes one to one. Purity and homogeneity rise with $K$: another
 #   question, another column.
 #
 # **You may now import** `evaluation.clustering_accuracy`, `nmi`, `ari`, `confusion`, `match_clusters`, `purity`,
-# `homogeneity`; `GaussianMixture`, `MixturePrior` and `VAE` on groups $(N,V,d)$; `data.views`; and
-# `clustering.cluster`, which is the whole recipe, for the digits as for the larger MNIST.
+# `homogeneity`; `GaussianMixture`, `MixturePrior` and `VAE` on groups $(N,V,d)$; `data.views`; and `clustering.cluster`,
+# which goes from images to a trained GMVAE in one call, for the digits as for MNIST.
 #
-# **Where this leads.** Chapter 10 asks which of the models that are called GMVAE this one is. Chapter 11 asks how good it
-# is as a density, and chapter 12 takes the recipe to 70,000 images ([the map](00_start_here.ipynb#The-map)).
+# **Where this leads.** [Chapter 10, the family](10_the_family.ipynb), asks which of the models that are called GMVAE this
+# one is. Chapter 11 asks how good it is as a density, and chapter 12 takes the recipe to 70,000 images ([the
+# map](00_start_here.ipynb#The-map)).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
