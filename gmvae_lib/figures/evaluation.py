@@ -18,7 +18,7 @@ def intervals(rows, title, xlabel, alt, truth=None, size=(7.6, 3.2)):
                           markersize=9, capsize=5, elinewidth=2)
         if truth is not None:
             axis.axvline(float(truth[1]), color="black", linestyle="--", label=truth[0])
-            axis.legend(loc="upper center", bbox_to_anchor=(0.4, -0.22))
+            axis.legend(loc="best", frameon=True)
         axis.set_yticks(range(len(rows)), rows)
         axis.set(title=title, xlabel=xlabel, ylim=(len(rows) - 0.5, -0.5))
     return Picture(figure, alt)
@@ -37,7 +37,7 @@ def score_map(scores, rows, columns, title, alt, xlabel, ylabel, marks, digits=1
                       color="white" if scores[i, j] < (low + high) / 2 else "black")
         for number, (label, (i, j)) in enumerate(marks.items()):
             axis.plot(j, i, "sD"[number % 2], markersize=38 - 4 * number, markerfacecolor="none", markeredgewidth=3,
-                      markeredgecolor=("#D55E00", "white")[number % 2], label=label)
+                      markeredgecolor=("#D55E00", "white")[number % 2], label=label, clip_on=False, zorder=5)
         axis.set_xticks(range(len(columns)), columns)
         axis.set_yticks(range(len(rows)), rows)
         axis.set(title=title, xlabel=xlabel, ylabel=ylabel)

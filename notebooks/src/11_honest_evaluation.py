@@ -83,7 +83,7 @@ def exact(model, x, step=0.025, reach=6.0):
     axis = torch.arange(-reach, reach + step / 2, step, dtype=torch.float64)
     model, x = copy.deepcopy(model).double(), x.double()
     total = torch.full((len(x),), -math.inf, dtype=torch.float64)
-    for z in torch.cartesian_prod(axis, axis).split(10_000):
+    for z in torch.cartesian_prod(axis, axis).split(5_000):
         log_joint = log_given(model, x, z) + model.prior.log_prob(z)
         total = torch.logaddexp(total, log_joint.logsumexp(1))
     return total + 2 * math.log(step)                                                # Eq. (11.1)
@@ -241,10 +241,10 @@ assert torch.isclose(effective(torch.zeros(50, 1)), torch.tensor(50.0))
 assert torch.isclose(effective(torch.tensor([[0.0], [-99.0]])), torch.tensor(1.0))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# Does the rule hold on the digits? We predict the gap of 400 draws, and compare with the truth:
+# Does the rule hold on the digits? We predict the gap of 200 draws, and compare with the truth:
 
 # %%
-log_w = log_weights(plane, test.x, 400)
+log_w = log_weights(plane, test.x, 200)
 gap = truth - estimate(log_w)
 print("Predicted, mean below a fifth of a nat:", bool(predicted_gap(log_w).mean() < 0.2))
 print("Measured, mean above half a nat:       ", bool(gap.mean() > 0.5))
@@ -303,9 +303,9 @@ for r in torch.tensor([0.7, 1.0, 2.25, 16.0], dtype=torch.float64):
 r = torch.logspace(math.log10(0.51), 1.3, 80)
 figures.curves(
     r.sqrt(), {f"d = {d}": cost(r, d) for d in (1, 2, 10)}, "What a q of the wrong width costs",
-    "standard deviation of q, in those of the posterior", "$1+v$", log_x=True, log_y=True,
+    "standard deviation of q, in those of the posterior", "$1+v$", log_y=True,
     markers=False, ylim=(0.8, 1e5),
-    alt="Three curves on logarithmic axes, for one, two and ten dimensions. Each is one where the "
+    alt="Three curves, on a logarithmic vertical axis, for one, two and ten dimensions. Each is one where the "
         "widths are equal. Towards wider q they rise slowly, the faster the more dimensions; "
         "towards narrower q they rise like a wall at 0.7.")
 
@@ -317,10 +317,10 @@ figures.curves(
 
 # %%
 widths = (1.0, 2.0, 4.0, 12.0)
-gaps = {w: (truth - estimate(log_weights(plane, test.x, 400, w))).mean() for w in widths}
+gaps = {w: (truth - estimate(log_weights(plane, test.x, 200, w))).mean() for w in widths}
 assert gaps[1.0] > gaps[2.0] > gaps[4.0] and gaps[4.0] < gaps[12.0]
-print("400 draws, mean gap: above 0.5 as is, below 0.2 with q four times as wide:",
-      bool(gaps[1.0] > 0.5), bool(gaps[4.0] < 0.2))
+print("200 draws, mean gap: above 1 as is, below 0.4 with q four times as wide:",
+      bool(gaps[1.0] > 1), bool(gaps[4.0] < 0.4))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The curves say more than a table, against the truth this time:
@@ -348,7 +348,7 @@ figures.curves(
 # ## Ten dimensions
 #
 # From here on there is no grid. Three priors, with the same network, the same budget and the same training images:
-# the standard normal; chapter 8's mixture with 20 components; the VampPrior with 50 pseudo-inputs. Five seeds each.
+# the standard normal; chapter 8's mixture with 20 components; the VampPrior with 50 pseudo-inputs. Four seeds each.
 
 # %%
 from gmvae_lib.prior import MixturePrior, VampPrior
@@ -360,13 +360,13 @@ PRIORS = {"standard": lambda model, seed: model.prior,
 
 def trained(name, seed):
     torch.manual_seed(seed)
-    model = VAE.build(64, 10, hidden=(64,))
+    model = VAE.build(64, 10, hidden=(256,))
     model.prior = PRIORS[name](model, seed)
     fit(model, train, epochs=50, beta=warm_up(share=0.2), lr=decay(4e-3, share=0.5),
         method="exact", seed=seed, device="cpu")
     return model
 
-models = {name: [trained(name, seed) for seed in range(5)] for name in PRIORS}
+models = {name: [trained(name, seed) for seed in range(4)] for name in PRIORS}
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # First the instrument. On the images kept for choosing, for the first model of each prior: which width?
@@ -413,7 +413,7 @@ print("Eq. (11.5) would say that less than 0.2 nats are missing:",
 # A handful of five hundred. After what we have seen in the plane, we do not believe the prediction: an ESS that is
 # small says *not yet*, and a prediction from a small ESS says nothing. (The number worth reporting is the bound over
 # $S$, until it no longer rises. Papers quote 5,000 draws; it still rises there.) What we have is a bound, tighter than
-# the ELBO by six nats or so, and the same instrument for all models. We shall call it what it is: $\mathcal L_{100}$.
+# the ELBO by five or six nats, and the same instrument for all models. We shall call it what it is: $\mathcal L_{100}$.
 
 # %%
 def scores(model, x):  # the bound of each image, (N,)
@@ -453,8 +453,8 @@ of_images = float(again[0].std() / len(test.x) ** 0.5)                          
 
 # %%
 of_seeds = float(table["standard"].mean(1).std())
-print("The error of draws is a tenth of that of images, or less:", of_draws < of_images / 10)
-print("Images and seeds: between 0.3 and 3 nats:", 0.3 < of_images < 3, 0.3 < of_seeds < 3)
+print("The error of draws is a fifth of that of images, or less:", of_draws < of_images / 5)
+print("Images and seeds: between 0.1 and 3 nats:", 0.1 < of_images < 3, 0.1 < of_seeds < 3)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # On one line each:
@@ -467,7 +467,7 @@ figures.intervals(
     "One number, three error bars", "−$\\mathcal{L}_{100}$ (nats per image), ± one standard error",
     size=(7.6, 2.4),
     alt="Three error bars about one value. For other draws it is hardly visible; for other images "
-        "and for another training it is around a nat.")
+        "and for another training it is between half a nat and a nat or so.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The first is the one that is most often reported, and the smallest. It answers a question that nobody asks.
@@ -490,11 +490,11 @@ paired = (a - b).std() / len(a) ** 0.5
 formula = ((a.var() + b.var() - 2 * rho * a.std() * b.std()) / len(a)).sqrt()        # Eq. (11.8)
 apart = ((a.var() + b.var()) / len(a)).sqrt()
 assert torch.isclose(paired, formula, rtol=1e-3)
-print("Correlation above 0.9:", bool(rho > 0.9))
-print("Paired, less than a third of the error:", bool(paired < apart / 3))
+print("Correlation above 0.8:", bool(rho > 0.8))
+print("Paired, less than half of the error:", bool(paired < apart / 2))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# To see a difference as small with other images for each model, one would need ten times as many images or more.
+# It is about a third. To be as sure with other images for each model, one would need ten times as many of them.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Which prior?
@@ -509,33 +509,55 @@ figures.table(
     ["−ELBO", "−L₁₀₀", "best seed", "worst seed"],
     {name: [f"{elbos[name].mean():.1f} ± {elbos[name].std():.1f}",
             f"{m.mean():.1f} ± {m.std():.1f}", f"{m.min():.1f}", f"{m.max():.1f}"]
-     for name, m in means.items()}, "Nats per test image, five seeds (mean ± sd)", size=(9, 2.4),
+     for name, m in means.items()}, "Nats per test image, four seeds (mean ± sd)", size=(9, 2.4),
     alt="A table of minus the evidence lower bound and of minus the importance-weighted bound for "
-        "three priors over five seeds. The means of the mixture and of the VampPrior are one to "
-        "three nats below that of the standard normal, with a spread over seeds of about a nat; "
-        "the best seed of the standard normal is near the others' worst.")
+        "three priors over four seeds. The standard normal costs most, the mixture about three "
+        "nats less, the VampPrior least; the spread over seeds is about half a nat.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# What may we conclude? The trainings are the sample here, five for each prior. The standard error of a difference of
-# two such means is $\sqrt{s_a^2/5+s_b^2/5}$:
+# What may we conclude? The trainings are the sample here, four for each prior. The standard error of a difference of
+# two such means is $\sqrt{s_a^2/4+s_b^2/4}$:
 
 # %%
 def difference(a, b):  # how many nats b saves, and the standard error over seeds
-    saved, error = means[a] - means[b], (means[a].var() + means[b].var()) / 5
+    saved, error = means[a] - means[b], (means[a].var() + means[b].var()) / 4
     return float(saved.mean()), float(error) ** 0.5
 
-gains = {b: difference("standard", b) for b in ("mixture", "VampPrior")}
-between, error = difference("mixture", "VampPrior")
-print("A prior that can bend saves something, on average:", all(g > 0 for g, _ in gains.values()))
-print("Mixture against VampPrior, within three errors:", abs(between) < 3 * error)
+gains = {f"{b} against {a}": difference(a, b) for a, b in (
+    ("standard", "mixture"), ("standard", "VampPrior"), ("mixture", "VampPrior"))}
+figures.intervals(
+    gains, "What the trainings say", "nats saved, ± one standard error over seeds",
+    truth=("no difference", 0.0), size=(7.6, 2.6),
+    alt="Three differences with their error bars. The mixture and the VampPrior each save some "
+        "three to five nats against the standard normal, many times the error; the VampPrior "
+        "saves about one and a half against the mixture.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The gain of either over the standard normal is one to three nats, with an error of about half a nat to one:
-# likely, not certain. Between mixture and VampPrior these five seeds decide nothing, and with a seed each one could
-# have published either order. For a firmer answer: more seeds first, more images second, and more draws last.
-#
+# A prior that can bend is worth three to five nats here, many times the error. That survives any of our error bars:
+
+# %%
+first_two = list(gains.values())[:2]
+print("Both save more than a nat, and more than three standard errors:",
+      all(g > 1 and g > 3 * e for g, e in first_two))
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The VampPrior against the mixture, one and a half nats, is another matter. Four errors of ours, when this was written,
+# but the comparison leans on choices that were made once: 20 components and 50 pseudo-inputs, 256 hidden units, 50
+# epochs. Chapter 10, with 64 hidden units, found no difference between the two. We had started with such networks
+# here, too: they scattered by two nats from seed to seed, and five seeds decided nothing at all, not even against the
+# standard normal (gains of $2.3\pm1.2$ and $1.2\pm1.1$). Half-trained networks differ by their training, and hide what
+# their priors are worth. So the sentence that we would sign is: *in this setting* the VampPrior was the best of three.
+
+# %%
+figures.strip(
+    means, "Twelve trainings", "−$\\mathcal{L}_{100}$ (nats per test image)",
+    "Twelve dots in three rows, one for each prior, four seeds each: the standard normal at the "
+    "right, costing most, the mixture in the middle, the VampPrior at the left.",
+    size=(7.5, 2.6))
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
 # Does it look different with 60,000 images? `tests/benchmarks/nll.py` trains the three on binarized MNIST
-# (784-300-300-40, 50 epochs, 100 components or pseudo-inputs, 5,000 draws as in the papers): MNISTRESULT
+# (784-300-300-40, 50 epochs, 100 components or pseudo-inputs, 5,000 draws as in the papers): TODO
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Active units, on any scale
@@ -558,7 +580,6 @@ with torch.no_grad():
     codes = {name: runs[0].encode(test.x) for name, runs in models.items()}
 mean, log_var = codes["mixture"]
 assert torch.allclose(activity(10 * mean, log_var + 2 * math.log(10)), activity(mean, log_var))
-spread = {name: float(mean.var(0).min()) for name, (mean, _) in codes.items()}
 print("Dimensions that say less than a tenth of a nat:",
       [int((activity(*code) < 0.1).sum()) for code in codes.values()])
 
@@ -672,16 +693,16 @@ figures.score_map(
 column = nll[:, chosen[1], 180:]
 worse = column - column[chosen[0]]
 errors = worse.std(1) / 180**0.5
-figures.curves(
-    KS, {"worse than the chosen K": worse.mean(1)}, "On images that did not choose",
-    "components $K$", "nats per image, ± 2 standard errors",
-    errors={"worse than the chosen K": 2 * errors},
-    alt="A falling curve with error bars: by how much each K is worse than the chosen one. Some "
-        "nats at one component, less than a nat from ten on.")
+figures.intervals(
+    {f"K = {k}": (w, 2 * e) for k, w, e in zip(KS, worse.mean(1), errors)},
+    "On images that did not choose", "nats worse than the chosen K, ± 2 standard errors",
+    truth=("the chosen K", 0.0), size=(7.6, 3.8),
+    alt="Nine error bars: by how much each K is worse than the chosen one. Some nats at one "
+        "component, falling with every further one, to less than two from ten on.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# A cautious reader takes the smallest $K$ that is not clearly worse. From ten on the whole difference is less than two
-# nats, of more than a hundred:
+# From ten on little is left to gain: under two nats, of more than a hundred. Small, and real, as the paired error bars
+# say; whether it is worth twice as many components is a question of taste, which no score answers.
 
 # %%
 print("K = 1 is worse by more than 3 nats:", bool(worse[0].mean() > 3))
@@ -716,36 +737,37 @@ print("Accuracy of that cell, a few points below the best of the map:",
 noise = torch.randn(100_000, 20, generator=torch.Generator().manual_seed(0))
 for m in (2, 5, 20):
     best_of = noise[:, :m].max(1).values.mean()
-    assert 0.6 * math.sqrt(2 * math.log(m)) < best_of < math.sqrt(2 * math.log(m))   # Eq. (11.11)
+    assert 0.4 * math.sqrt(2 * math.log(m)) < best_of < math.sqrt(2 * math.log(m))   # Eq. (11.11)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Now on our fifteen networks. All 597 images that none of them was trained on: pick 60 at random, take the best of $M$
+# Now on our twelve networks. All 597 images that none of them was trained on: pick 60 at random, take the best of $M$
 # networks on these, and look at its score on the others. Two thousand times. The *optimism* is what the winner's score
 # on the 60 promised and did not keep. (All networks share the images, so we measure each by its lead over the mean of
-# the fifteen.)
+# the twelve.)
 
 # %%
 everything = torch.cat([torch.cat([table[name], torch.stack([scores(model, valid) for model in runs])],
-                                  1) for name, runs in models.items()])              # (15, 597)
+                                  1) for name, runs in models.items()])              # (12, 597)
 lead = everything - everything.mean(0)
 generator = torch.Generator().manual_seed(0)
 
-def optimism(m, n_images=60, times=2000):
+def optimism(lead, m, n_images=60, times=2000):  # lead (models, images)
     promised = []
     for _ in range(times):
-        order = torch.randperm(597, generator=generator)
-        some = lead[torch.randperm(15, generator=generator)[:m]]
+        order = torch.randperm(lead.shape[1], generator=generator)
+        some = lead[torch.randperm(len(lead), generator=generator)[:m]]
         seen, kept = some[:, order[:n_images]].mean(1), some[:, order[n_images:]].mean(1)
         promised.append(seen.max() - kept[seen.argmax()])
-    return torch.stack(promised)
+    return float(torch.stack(promised).mean())
 
-broken = {m: float(optimism(m).mean()) for m in (1, 2, 5, 15)}
-print("Without a choice none, and more with every rival:",
-      abs(broken[1]) < 0.1, broken[1] < broken[2] < broken[15])
+broken = {m: optimism(lead, m) for m in (1, 2, 5, 12)}
+print("Without a choice none; with a choice always some:",
+      abs(broken[1]) < 0.05, all(broken[m] > 0.05 for m in (2, 5, 12)))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# A few tenths of a nat here, since the networks truly differ and their noise is shared. It grows with the number of
-# rivals and with the noise, that is with few images. The cure is old: what has chosen may not judge. Three sets, one
+# A few tenths of a nat: as much as some published gains. It grows with the noise, that is with few images, and with the
+# number of *equally good* rivals; where one is truly better than all others, it wins by merit, and the optimism
+# shrinks again. The cure is old: what has chosen may not judge. Three sets, one
 # to fit, one to choose, one for the verdict, and the last is used once.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -755,18 +777,17 @@ print("Without a choice none, and more with every rival:",
 #
 # ### Failure 1: the training images
 #
-# *Symptom.* The number is better than any baseline's. How much is a matter of taste, of epochs and of width. Here is a
-# larger network, trained for longer:
+# *Symptom.* The number is better than any baseline's. By how much is a matter of taste, that is, of epochs. Here is a
+# small network with a hundred images and much time:
 
 # %%
 torch.manual_seed(0)
-greedy = VAE.build(64, 10, hidden=(256,))
-greedy.prior = MixturePrior(50, 10)
-fit(greedy, train[:400], epochs=150, lr=4e-3, method="exact", device="cpu")
-seen, new = (-float(scores(greedy, x).mean()) for x in (train[:400], test.x))
-print("Its images cost more than 20 nats less than new ones:", new - seen > 20)
-moderate = -float(table["standard"].mean())
-print("By training images it beats all others, by new images none:", seen < moderate < new)
+greedy = VAE.build(64, 10, hidden=(64,))
+fit(greedy, train[:100], epochs=200, lr=4e-3, batch_size=25, device="cpu")
+seen, new = (-float(scores(greedy, x).mean()) for x in (train[:100], test.x))
+everyday = float(means["standard"].mean())
+print("By its own images it beats the networks above by 5 nats or more:", seen < everyday - 5)
+print("By new images it loses by 20 or more:                           ", new > everyday + 20)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # *Diagnosis.* The gap between the two numbers is what it has learnt by heart. *Cure.* Held-out images; report both.
@@ -780,7 +801,7 @@ print("By training images it beats all others, by new images none:", seen < mode
 # %%
 spoilt = copy.deepcopy(plane)
 with torch.no_grad():
-    spoilt.decoder[-1].bias += 0.1  # all pixels a little too dark
+    spoilt.decoder[-1].bias += 0.2  # all pixels a little too dark
 elbo_of = {name: -sum(mean_elbo(m, test.x)) for name, m in (("spoilt", spoilt), ("other", other))}
 truth_of = {"spoilt": exact(spoilt, test.x).mean(), "other": truth.mean()}  # the plane's decoder
 print("By the ELBO the spoilt model wins: ", elbo_of["spoilt"] > elbo_of["other"])
@@ -793,8 +814,8 @@ print("By log p(x) the spoilt model wins: ", bool(truth_of["spoilt"] > truth_of[
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 3: draws that all miss
 #
-# *Symptom.* A smooth estimate with a tiny scatter, repeated five times, always the same. Here with a $q$ that is too
-# narrow by half, as one gets when a trained encoder meets new data, or when $\log\sigma^2$ is taken for $\log\sigma$:
+# *Symptom.* A smooth estimate with a tiny scatter, repeated five times, always the same. Here with a $q$ three
+# times too narrow, as one gets when a trained encoder meets new data, or when $\log\sigma^2$ is taken for $\log\sigma$:
 
 # %%
 narrow = torch.stack([estimate(log_weights(plane, test.x, 100, 0.3, seed=s)) for s in range(5)])
@@ -859,18 +880,18 @@ print("They differ by more than two nats:", max(cost_of.values()) - min(cost_of.
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 6: the seed with the best accuracy
 #
-# *Symptom.* "Our method reaches …", without a spread. The five mixtures as clusterings, with two components to a digit
-# on average: let us match only the best ten, and look at all five, at the best, and at the one that the bound would
-# choose:
+# *Symptom.* "Our method reaches …", without a spread. The four mixtures as clusterings (with two
+# components to a digit on average, of which ten are matched): all, the best, and the one that the bound would choose:
 
 # %%
 reached = torch.tensor([clustering_accuracy(test.y, m.predict(test.x)) for m in models["mixture"]])
-by_bound = int(torch.stack([scores(m, valid).mean() for m in models["mixture"]]).argmax())
-print("Best minus mean, in points, above one:", bool(reached.max() - reached.mean() > 0.01))
-print("What the bound chooses is no better than the best:", bool(reached[by_bound] <= reached.max()))
+by_bound = reached[torch.stack([scores(m, valid).mean() for m in models["mixture"]]).argmax()]
+print("Best minus mean above half a point:", bool(reached.max() - reached.mean() > 0.005))
+assert by_bound <= reached.max()
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Diagnosis.* Eq. (11.11), with labels as the noise. A training that exits "unless the first epoch's accuracy is high"
+# (When this was written the bound, without labels, chose the same seed as the labels. With the smaller networks it had
+# chosen another.) *Diagnosis.* Eq. (11.11), with labels as the judge. A training that exits "unless the first epoch's accuracy is high"
 # does the same in disguise. *Cure.* All seeds, mean and spread; one may add the seed that the *bound* chooses.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -896,47 +917,40 @@ print("Accuracy, one to one, falls:", matched == sorted(matched, reverse=True))
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 8: stopped at the right moment, or run at the right seed
 #
-# Early stopping chooses among as many models as there are epochs. If the test images do it, Eq. (11.11) applies. How
-# large is the harm? For a network that overfits, on 40 images that stop the training, and on the other test images:
+# Early stopping chooses among as many models as there are epochs. If the test images do it, Eq. (11.11) applies. We
+# train on few images, so that there is something to stop, and note the score of every test image after every epoch:
 
 # %%
 torch.manual_seed(3)
-model, watched, others = VAE.build(64, 10, hidden=(128,)), test.x[:40], test.x[40:]
-trace = []
+model, trace = VAE.build(64, 10, hidden=(128,)), []
 
+@torch.no_grad()
 def watch(epoch, history):
-    trace.append([sum(mean_elbo(model, x, n_samples=2)) for x in (watched, others)])
+    draws = [model.elbo(test.x, generator=torch.Generator().manual_seed(s)).value for s in range(3)]
+    trace.append(torch.stack(draws).mean(0))
 
-fit(model, train[:300], epochs=60, lr=4e-3, device="cpu", on_epoch=watch)
-trace = torch.tensor(trace)
-stop = int(trace[:, 0].argmin())
+fit(model, train[:300], epochs=60, lr=4e-3, batch_size=25, device="cpu", on_epoch=watch)
+trace = torch.stack(trace)                                                           # (60, 360)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The honest way stops on some images and reports others. How much better does the dishonest number get by its choice,
-# beyond what the same epoch gives the others?
+# Forty of the images choose the epoch and report its score. What do the other 320 say of the same epoch? By the
+# function from above, with epochs in the place of networks:
 
 # %%
-late = trace[30:]  # the epochs that are about equally good
-gained = (late.mean(0) - late.min(0).values)
-print("The best of thirty late epochs beats their mean, by a nat or more:", bool(gained[0] > 0.5))
-figures.curves(
-    range(1, 61), {"40 images that stop the training": trace[:, 0], "the other 320": trace[:, 1]},
-    "Which epoch is the best?", "epoch", "−ELBO (nats per image)", markers=False,
-    alt="Two curves over sixty epochs. Both fall steeply and then wander; the one of forty images "
-        "jumps up and down by a nat or two from epoch to epoch, and its lowest point is at another "
-        "epoch than that of the other images.")
+late = trace[20:]
+broken = optimism(late - late.mean(0), m=len(late), n_images=40)
+print("The number that chose is too good by 0.2 to 5 nats:", 0.2 < broken < 5)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# And with **one seed**, finally, one does not know what one has. Of all 25 pairs of a standard-normal and a mixture
-# network from above, in how many does the worse prior win?
+# And with **one seed** one does not know what one has. The largest difference between two trainings of *one* method,
+# from above:
 
 # %%
-pairs = means["standard"][:, None] < means["mixture"][None, :]
-print(f"Pairs: {pairs.numel()}; the standard normal wins in fewer than half:",
-      bool(pairs.float().mean() < 0.5))
+ranges = [float(m.max() - m.min()) for m in means.values()]
+print("The same method, two seeds: a gain of up to 0.3 nats or more:", max(ranges) > 0.3)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# When this was written it won in some of them. Each such pair, alone, would have been a paper that says the opposite.
+# With a single seed each, one of these methods would have improved on itself, by about a nat when this was written.
 # *Cure.* Several seeds, for the baseline too, with the same care for both.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -950,8 +964,8 @@ print(f"Pairs: {pairs.numel()}; the standard normal wins in fewer than half:",
 # | how $K$, $\beta$, the epoch and the seed were chosen, on which images | Failures 6, 8; Eqs. (11.10), (11.11) |
 # | which measure of clusters, with which $K$, and who has seen labels | Failures 6, 7 |
 #
-# It fits into two sentences. "Test images cost $107.5\pm1.4$ nats (−L₁₀₀, $q$ widened 1.5 times; mean ± sd over five
-# seeds; error over images 1.1). $K$ and $\beta$ were chosen on 237 images kept for that; no labels were used."
+# It fits into two sentences. "Test images cost $94\pm0.5$ nats (−L₁₀₀, $q$ widened 1.5 times; mean ± sd over four
+# seeds; standard error over images 0.9). $K$ and $\beta$ were chosen on 237 images kept for that; no labels were used."
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
@@ -1030,7 +1044,8 @@ check("11.5", my_defence)
 #   them says so. A wider $q$ is the cheapest insurance; a narrow one has infinite variance.
 # - Draws, images and seeds have errors of their own. For a method it is the seeds that count; for two models on the
 #   same images, the paired difference.
-# - On 1,200 digits a prior that can bend saves one to three nats. Mixture or VampPrior: undecided.
+# - On 1,200 digits a prior that can bend saves three to five nats, beyond all error bars; the VampPrior was ahead of the
+#   mixture in this setting, and was not in another.
 # - $K$ and $\beta$ are chosen on held-out images, at $\beta=1$, without labels. The bound wants more components than
 #   there are digits, for it describes a density. That is an answer, to its own question.
 # - Whatever chooses may not judge.
