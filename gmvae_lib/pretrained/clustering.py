@@ -1,4 +1,4 @@
-"""Chapter 9's five seeds on the digits: baselines, forty starts three ways, and the whole recipe.
+"""Chapter 9's five seeds on the digits: simpler methods, forty starts three ways, and the whole recipe.
 
     python -m gmvae_lib.pretrained.clustering          (about five minutes)
 
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from gmvae_lib.clustering import DenoisingAutoencoder, Recipe, fit_mixtures, tournament, with_prior
+from gmvae_lib.clustering import DenoisingAutoencoder
 from gmvae_lib.data import load, random_affine, views
 from gmvae_lib.evaluation import ari, clustering_accuracy, mean_elbo, nmi
 from gmvae_lib.mixture import GaussianMixture
@@ -24,7 +24,7 @@ from gmvae_lib.prior import MixturePrior
 from gmvae_lib.training import fit, one_cycle, warm_up
 from gmvae_lib.vae import VAE
 
-SEEDS, STARTS, EPOCHS, RECIPE = range(5), 40, 34, Recipe()
+SEEDS, STARTS, LATENT_DIM, N_VIEWS, MIN_VAR, BETA, EPOCHS = range(5), 40, 16, 16, 1e-2, 2.0, 34
 
 
 def scores(y, clusters):
@@ -47,7 +47,7 @@ def baselines(train, test, seed):
     pixels = likeliest(train.x[:, moving], seed, reg_covar=0.1)
     blurred = likeliest(train.x[:, moving], seed, reg_covar=10.0)
     pca = PCA(10, random_state=seed).fit(train.x)
-    grouped = views(random_affine(train.image_shape), RECIPE.mixture_views)
+    grouped = views(random_affine(train.image_shape), N_VIEWS)
     moved = grouped(train.x, torch.Generator().manual_seed(seed))
     reduced, of_moved, held_out = (torch.tensor(pca.transform(x)) for x in (train.x, moved.flatten(0, 1), test.x))
     of_groups = of_moved.unflatten(0, moved.shape[:2])
@@ -74,59 +74,61 @@ def agreement(mixture, group):
 
 def starts(vae, train, test, n_starts=STARTS, seed=0):
     """For single images, for four views of which each goes its own way, and for groups of views: the final
-    log-likelihood and the held-out accuracy of each start of EM, and for groups the agreement; then the mixture on
-    groups with the highest agreement."""
-    single, grouped = codes(vae, train.x, RECIPE.mixture_views, seed)
-    held_out, found = vae.encode(test.x)[0].detach(), {}
+    log-likelihood and the held-out accuracy of each start of EM, and for groups the agreement.
+
+    Returns these numbers and, for each kind, the likeliest mixture; under "agreement" the one on groups with the most.
+    """
+    single, grouped = codes(vae, train.x, N_VIEWS, seed)
+    held_out, found, chosen = vae.encode(test.x)[0].detach(), {}, {}
     for name, z in (("single", single), ("apart", grouped[:, :4].flatten(0, 1)), ("groups", grouped)):
-        runs = [GaussianMixture(10, max_iter=300, reg_covar=RECIPE.min_var, seed=s, device="cpu").fit(z)
+        runs = [GaussianMixture(10, max_iter=300, reg_covar=MIN_VAR, seed=s, device="cpu").fit(z)
                 for s in range(n_starts)]
         found[name] = [[round(run.lower_bound_, 4), round(clustering_accuracy(test.y, run.predict(held_out)), 4)]
                        for run in runs]
+        chosen[name] = max(runs, key=lambda run: run.lower_bound_)
     agreements = [agreement(run, grouped) for run in runs]
     found["groups"] = [[*row, round(value, 4)] for row, value in zip(found["groups"], agreements, strict=True)]
-    return found, runs[max(range(n_starts), key=agreements.__getitem__)]
+    chosen["agreement"] = runs[max(range(n_starts), key=agreements.__getitem__)]
+    return found, chosen
+
+
+def train_gmvae(autoencoder, mixture, train, seed):
+    """The GMVAE that starts from an autoencoder and a mixture of its latents, and its loss over the last epochs."""
+    model = copy.deepcopy(autoencoder)
+    model.prior = MixturePrior(10, LATENT_DIM, "full", MIN_VAR)
+    model.prior.set_parameters(mixture.weights_, mixture.means_, mixture.covariances_)
+    model.encoder.reset_log_var(-3.0)
+    history = fit(model, train, EPOCHS, warm_up(BETA, 2 / EPOCHS), transform=views(random_affine(train.image_shape), 4),
+                  prior_update="em", seed=seed, device="cpu", progress=False)
+    late = range(EPOCHS - 12, EPOCHS)
+    return model, sum(history.distortion[i] + BETA * history.rate[i] for i in late) / len(late)
 
 
 def run(seed, train, test):
     """One seed: its row of results, its autoencoder and its GMVAE."""
     row = {"seed": seed, "scores": baselines(train, test, seed)}
-    settings = {"seed": seed, "device": "cpu", "progress": False}
-    transform = random_affine(train.image_shape)
     torch.manual_seed(seed)
-    vae = VAE.build(64, RECIPE.latent_dim, RECIPE.hidden)
-    fit(DenoisingAutoencoder(vae, RECIPE.drop), train, RECIPE.autoencoder_epochs, lr=one_cycle(2e-3),
-        batch_size=RECIPE.autoencoder_batch, transform=transform, **settings)
-    autoencoder, held_out = copy.deepcopy(vae), vae.encode(test.x)[0].detach()
-    single, _ = codes(vae, train.x, 1)
-    alone = GaussianMixture(10, n_init=STARTS, reg_covar=RECIPE.min_var, seed=seed, device="cpu").fit(single)
-    row["scores"]["mixture on latents"] = scores(test.y, alone.predict(held_out))
-    row["starts"], agreeing = starts(vae, train, test)
-    mixtures = fit_mixtures(vae, train.x, 10, views(transform, RECIPE.mixture_views), RECIPE, seed)
-    likely = max(mixtures, key=lambda mixture: mixture.lower_bound_)
-    row["scores"]["on groups, by likelihood"] = scores(test.y, likely.predict(held_out))
-    row["scores"]["on groups, by agreement"] = scores(test.y, agreeing.predict(held_out))
-    vae.encoder.reset_log_var(-3.0)
-    models = [with_prior(vae, mixture, RECIPE.min_var) for mixture in mixtures]
-    grouped = views(transform, RECIPE.n_views)
-    model, _ = tournament(models, train, grouped, RECIPE, **settings)
-    row["scores"]["GMVAE, by likelihood"] = scores(test.y, model.predict(test.x))
-    model = with_prior(vae, agreeing, RECIPE.min_var)
-    history = fit(model, train, EPOCHS, warm_up(RECIPE.beta, RECIPE.warm_up_epochs / EPOCHS), RECIPE.batch_size,
-                  transform=grouped, prior_update="em", **settings)
-    row["scores"]["GMVAE, by agreement"] = scores(test.y, model.predict(test.x))
-    late = range(EPOCHS - 12, EPOCHS)
-    row["loss"] = round(sum(history.distortion[i] + RECIPE.beta * history.rate[i] for i in late) / len(late), 4)
-    row["held-out bound"] = round(-sum(mean_elbo(model, test.x)), 3)
-    return row, autoencoder, model
+    vae = VAE.build(64, LATENT_DIM)
+    fit(DenoisingAutoencoder(vae, drop=0.2), train, epochs=300, lr=one_cycle(2e-3), batch_size=64,
+        transform=random_affine(train.image_shape), seed=seed, device="cpu", progress=False)
+    row["starts"], chosen = starts(vae, train, test)
+    held_out = vae.encode(test.x)[0].detach()
+    for name, kind in (("mixture on latents", "single"), ("on groups, by likelihood", "groups"),
+                       ("on groups, by agreement", "agreement")):
+        row["scores"][name] = scores(test.y, chosen[kind].predict(held_out))
+    for name, kind in (("GMVAE, by likelihood", "groups"), ("GMVAE, by agreement", "agreement")):
+        model, loss = train_gmvae(vae, chosen[kind], train, seed)
+        row["scores"][name] = scores(test.y, model.predict(test.x))
+    row["loss"], row["held-out bound"] = round(loss, 4), round(-sum(mean_elbo(model, test.x)), 3)
+    return row, vae, model
 
 
 def load_clustering():
     """The rows of `run` as shipped, and of the seed with the lowest loss the autoencoder and the GMVAE."""
     tensors = {name: value.float() for name, value in load_file(FOLDER / "clustering.safetensors").items()}
     models = []
-    for name, prior in (("autoencoder", None), ("gmvae", MixturePrior(10, RECIPE.latent_dim, "full", RECIPE.min_var))):
-        model = VAE.build(64, RECIPE.latent_dim, RECIPE.hidden, prior=prior)
+    for name, prior in (("autoencoder", None), ("gmvae", MixturePrior(10, LATENT_DIM, "full", MIN_VAR))):
+        model = VAE.build(64, LATENT_DIM, prior=prior)
         model.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items()
                                if key.startswith(f"{name}.")})
         models.append(model.eval())

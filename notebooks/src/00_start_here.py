@@ -111,6 +111,7 @@ figures.course_map()
 # | [06 β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb) | What does β buy? | 80 |
 # | [07 The prior is the problem](07_the_prior_is_the_problem.ipynb) | Why do samples from a VAE look worse than its reconstructions? | 75 |
 # | [08 The mixture-prior VAE](08_mixture_prior_vae.ipynb) | Can prior and encoder be learnt together? | 90 |
+# | [09 Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb) | Does it find the digits? | 90 |
 # | [10 The family](10_the_family.ipynb) | Which GMVAE is this? | 80 |
 # | [13 Find the bug](13_find_the_bug.ipynb) | Would you have noticed? | 40 |
 # | [Appendix: notation and glossary](appendix_notation_and_glossary.ipynb) | What was that again? | to look up |

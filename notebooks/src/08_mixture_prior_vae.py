@@ -912,7 +912,7 @@ print("joint training moved it by less than 0.1, each time:", bool((moved.abs() 
 # and more latent dimensions left the mean about where it is.
 #
 # What helps is a better start, and a bound that recognizes it: the likeliest of ten starts is not the one that finds the digits. The cure is to show the mixture several slightly shifted and turned copies of each image that must share
-# a component. It belongs to a chapter to come, "Clustering with the GMVAE" ([the map](00_start_here.ipynb#The-map)).
+# a component. That is [chapter 9, Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Look at it
@@ -1133,7 +1133,7 @@ check("8.5", my_gap)
 #
 # **May now be imported:** `gmvae_lib.prior.MixturePrior`, `VAE.responsibilities`, `VAE.predict`, `fit(..., prior_update="em")`.
 #
-# **Where this leads.** Better starts, and a way of choosing among them without labels, belong to "Clustering with the GMVAE"; other names for this model and its relatives to [chapter 10, The family](10_the_family.ipynb);
+# **Where this leads.** Better starts, and a way of choosing among them without labels, belong to [chapter 9, Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb); other names for this model and its relatives to [chapter 10, The family](10_the_family.ipynb);
 # bounds against likelihoods to "Honest evaluation". What is still to come is on [the map](00_start_here.ipynb#The-map).
 
 # %% [markdown] slideshow={"slide_type": "skip"}

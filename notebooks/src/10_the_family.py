@@ -32,7 +32,7 @@ figures.six_models()
 #
 # **You need** the mixture-prior VAE ([chapter 8](08_mixture_prior_vae.ipynb)), the aggregate posterior
 # ([chapter 7](07_the_prior_is_the_problem.ipynb)), and of [chapter 4](04_when_the_e_step_is_impossible.ipynb) the section on gradients without integrals. How far such models' classes are the
-# digits, and how to help them, is the question of chapter 9 ([the map](00_start_here.ipynb#The-map)).
+# digits, and how to help them, is the question of [chapter 9](09_clustering_with_the_gmvae.ipynb).
 # **Time:** about 80 minutes, exercises apart. All cells together run in less than a minute.
 
 # %%

@@ -19,6 +19,7 @@ CHAPTERS = {
     "06_beta_and_the_rate_distortion_curve.ipynb": [0, 0],
     "07_the_prior_is_the_problem.ipynb": [0],
     "08_mixture_prior_vae.ipynb": [0],
+    "09_clustering_with_the_gmvae.ipynb": [0],
     "10_the_family.ipynb": [0],
     "13_find_the_bug.ipynb": [0],
 }
