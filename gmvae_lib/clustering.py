@@ -1,14 +1,12 @@
 """Clusters of images without labels: chapter 9's recipe, the same for the digits and for MNIST.
 
 1. A denoising autoencoder learns latents of slightly moved images.
-2. Gaussian mixtures are fitted to them on groups: moved copies of one image, its views, share a component.
-3. Each mixture becomes the prior of a GMVAE, trained on groups. After each round those with the lowest loss go on; the
-   last one stays.
+2. Gaussian mixtures are fitted to them from many starts, on groups: moved copies of one image, its views, share a
+   component. The one under which views agree most stays.
+3. It becomes the prior of a GMVAE, which is trained on groups.
 Neither labels nor held-out images play a part.
 """
 
-import copy
-import math
 import warnings
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -17,14 +15,11 @@ import torch
 from sklearn.exceptions import ConvergenceWarning
 
 from gmvae_lib.data import random_affine, views
-from gmvae_lib.evaluation import ari
 from gmvae_lib.likelihood import Binomial
 from gmvae_lib.mixture import GaussianMixture
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.training import fit, one_cycle, warm_up
 from gmvae_lib.vae import VAE, Elbo
-
-SAME = 0.97  # adjusted Rand index from which on two partitions count as one
 
 
 @dataclass(frozen=True)
@@ -33,15 +28,13 @@ class Recipe:
 
     Arguments:
         latent_dim, hidden, precision: the networks, and how they are computed.
-        drop, autoencoder_epochs, autoencoder_batch: the share of pixels that the autoencoder does not see; how long it
-            trains, and on how many images at a time.
-        starts, candidates, mixture_views: how many mixtures are fitted, how many of them are tried as priors (the
-            likeliest ones that differ), and to how many views of each image they are fitted.
-        min_var: the floor under the components' variances.
-        rounds: epochs of the rounds of the GMVAE's training. Each ends with a third of the candidates, the last one
-            begins with one.
-        n_views, batch_size, beta, warm_up_epochs: views of an image, images at a time, and the weight of the rate in
-            that training; in its first round beta rises from 0 during so many epochs.
+        drop, autoencoder_epochs, autoencoder_batch_size: the share of pixels that the autoencoder does not see; how
+            long it trains, and on how many images at a time.
+        starts, mixture_views, min_var: from how many starts mixtures are fitted, to how many views of each image, and
+            the floor under their variances.
+        n_views, epochs, batch_size: views of an image in the GMVAE's training, how long it trains, and on how many
+            images at a time.
+        beta, warm_up_epochs: the weight of the rate, and during how many epochs it rises from 0.
     """
 
     latent_dim: int = 16
@@ -49,21 +42,20 @@ class Recipe:
     precision: str = "float32"
     drop: float = 0.2
     autoencoder_epochs: int = 300
-    autoencoder_batch: int = 64
-    starts: int = 80
-    candidates: int = 9
+    autoencoder_batch_size: int = 64
+    starts: int = 40
     mixture_views: int = 16
     min_var: float = 1e-2
-    rounds: tuple = (4, 6, 24)
     n_views: int = 4
+    epochs: int = 34
     batch_size: int = 128
     beta: float = 2.0
     warm_up_epochs: int = 2
 
 
 class Clustering(NamedTuple):
-    """A trained GMVAE and its loss, distortion + beta * rate in nats per view, averaged over its last round's second
-    half: of several seeds' models, the one with the lowest loss is the one to keep."""
+    """A trained GMVAE and its loss, distortion + beta * rate in nats per view, averaged over the last third of its
+    training: of several seeds' models, the one with the lowest loss is the one to keep."""
 
     model: VAE
     loss: float
@@ -99,69 +91,51 @@ def cluster(data, n_components, recipe=None, seed=0, transform=None, likelihood=
     """
     recipe = Recipe() if recipe is None else recipe
     transform = random_affine(data.image_shape) if transform is None else transform
-    likelihood = Binomial(int(data.x.max())) if likelihood is None else likelihood
-    torch.manual_seed(seed)
-    vae = VAE.build(data.x.shape[1], recipe.latent_dim, recipe.hidden, likelihood)
     settings |= {"seed": seed, "precision": recipe.precision}
-    fit(DenoisingAutoencoder(vae, recipe.drop), data, recipe.autoencoder_epochs, lr=one_cycle(2e-3),
-        batch_size=recipe.autoencoder_batch, transform=transform, **settings)
-    mixtures = fit_mixtures(vae, data.x, n_components, views(transform, recipe.mixture_views), recipe, seed)
-    vae.encoder.reset_log_var(-3.0)
-    models = [with_prior(vae, mixture, recipe.min_var) for mixture in mixtures]
-    return tournament(models, data, views(transform, recipe.n_views), recipe, **settings)
+    vae = train_autoencoder(data, recipe, transform, likelihood, **settings)
+    latents = encode_views(vae, data.x, views(transform, recipe.mixture_views), seed)
+    mixtures = fit_mixtures(latents, n_components, recipe.starts, recipe.min_var)
+    mixture = max(mixtures, key=lambda mixture: agreement(mixture, latents))
+    return train_gmvae(vae, mixture, data, recipe, transform, **settings)
 
 
-def fit_mixtures(vae, x, n_components, grouped, recipe, seed=0):
-    """Step 2: the likeliest Gaussian mixtures of the latents of `grouped` images, at most `recipe.candidates` of them,
-    whose partitions differ. EM starts from seeds by k-means++ among the groups' means, and from a quarter of all views'
-    covariance for each component."""
+def train_autoencoder(data, recipe, transform, likelihood=None, seed=0, **settings):
+    """Step 1: a VAE whose networks were trained as a `DenoisingAutoencoder`."""
+    torch.manual_seed(seed)
+    likelihood = Binomial(int(data.x.max())) if likelihood is None else likelihood
+    vae = VAE.build(data.x.shape[1], recipe.latent_dim, recipe.hidden, likelihood)
+    fit(DenoisingAutoencoder(vae, recipe.drop), data, recipe.autoencoder_epochs, lr=one_cycle(2e-3), seed=seed,
+        batch_size=recipe.autoencoder_batch_size, transform=transform, **settings)
+    return vae
+
+
+@torch.no_grad()
+def encode_views(vae, x, grouped, seed=0, size=1000):
+    """The encoder's means (N, V, d) of `grouped` images, `size` at a time: their views need not all be kept."""
     generator = torch.Generator(vae.device).manual_seed(seed)
-    with torch.no_grad():  # some images at a time: their views need not all be kept
-        latents = torch.cat([vae.encode(grouped(part, generator))[0].double() for part in vae.check(x).split(1000)])
-    quarter = torch.linalg.inv(torch.cov(latents.flatten(0, 1).T) / 4)
-    settings = {"reg_covar": recipe.min_var, "weights_init": torch.full((n_components,), 1 / n_components),
-                "precisions_init": quarter.expand(n_components, -1, -1)}
+    return torch.cat([vae.encode(grouped(part, generator))[0].double() for part in vae.check(x).split(size)])
+
+
+def fit_mixtures(latents, n_components, starts, min_var):
+    """Full `GaussianMixture`s of groups (N, V, d), one from each start."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # training goes on from here in any case
-        mixtures = [GaussianMixture(n_components, seed=seed * recipe.starts + i, **settings).fit(latents)
-                    for i in range(recipe.starts)]
-    chosen = {}
-    for mixture in sorted(mixtures, key=lambda mixture: -mixture.lower_bound_):
-        partition = mixture.predict(latents)
-        if len(chosen) < recipe.candidates and all(ari(partition, other) < SAME for other in chosen.values()):
-            chosen[mixture] = partition
-    return list(chosen)
+        return [GaussianMixture(n_components, reg_covar=min_var, max_iter=300, seed=start).fit(latents)
+                for start in range(starts)]
 
 
-def with_prior(vae, mixture, min_var):
-    """A copy of the VAE whose prior is this fitted `GaussianMixture`, but for the weights, which are equal."""
-    model = copy.deepcopy(vae)
-    model.prior = MixturePrior(mixture.n_components, vae.encoder.latent_dim, "full", min_var).to(vae.device)
-    model.prior.set_parameters(mixture.weights_, mixture.means_, mixture.covariances_)
-    equalize(model)
-    return model
+def agreement(mixture, latents):
+    """The mean over groups (N, V, d) of log p(z_1, ..., z_V) - sum_v log p(z_v), in nats: how much better views are
+    known together than apart, because they share a component. Eq. (9.9)."""
+    return mixture.score(latents) - latents.shape[1] * mixture.score(latents.flatten(0, 1))
 
 
-def equalize(model):
-    """Sets all weights of the model's prior to 1 / K."""
-    model.prior.logits.data.zero_()
-
-
-def tournament(models, data, grouped, recipe, **settings):
-    """Step 3: trains all models in place, in rounds that each leave the third with the lowest loss: a `Clustering`.
-
-    All see the same views in the same order, so that their losses can be told apart early. Components have equal
-    weights throughout: which clusters there are is to be learnt, not that one is large.
-    """
-    for number, epochs in enumerate(recipe.rounds):
-        beta = recipe.beta if number else warm_up(recipe.beta, recipe.warm_up_epochs / epochs)
-        found = []
-        for model in models if number + 1 < len(recipe.rounds) else models[:1]:
-            history = fit(model, data, epochs, beta, recipe.batch_size, transform=grouped, prior_update="em",
-                          on_epoch=lambda *_, model=model: equalize(model), **settings)
-            late = range(epochs // 2, epochs)
-            loss = sum(history.distortion[i] + recipe.beta * history.rate[i] for i in late) / len(late)
-            found.append(Clustering(model, loss))
-        found.sort(key=lambda one: one.loss)
-        models = [one.model for one in found[:math.ceil(len(found) / 3)]]
-    return found[0]
+def train_gmvae(vae, mixture, data, recipe, transform, **settings):
+    """Step 3: a `Clustering`; the VAE's prior becomes the mixture, and all is trained together in place."""
+    vae.encoder.reset_log_var(-3.0)
+    vae.prior = MixturePrior(mixture.n_components, recipe.latent_dim, "full", recipe.min_var).to(vae.device)
+    vae.prior.set_parameters(mixture.weights_, mixture.means_, mixture.covariances_)
+    history = fit(vae, data, recipe.epochs, warm_up(recipe.beta, recipe.warm_up_epochs / recipe.epochs),
+                  recipe.batch_size, transform=views(transform, recipe.n_views), prior_update="em", **settings)
+    late = range(len(history) - max(1, len(history) // 3), len(history))
+    return Clustering(vae, sum(history.distortion[i] + recipe.beta * history.rate[i] for i in late) / len(late))

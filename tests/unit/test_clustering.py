@@ -1,25 +1,26 @@
-"""The clustering recipe's parts, on little data; its quality is measured by `python -m tests.benchmarks.clustering`."""
+"""The clustering recipe's parts, on little data; `python -m gmvae_lib.pretrained.clustering` measures its quality."""
 
-from itertools import pairwise
+import math
+from dataclasses import replace
 
 import pytest
 import torch
 
 from gmvae_lib.clustering import (
-    Clustering,
     DenoisingAutoencoder,
     Recipe,
+    agreement,
     cluster,
+    encode_views,
     fit_mixtures,
-    tournament,
-    with_prior,
+    train_gmvae,
 )
 from gmvae_lib.data import Dataset, load, random_affine, views
-from gmvae_lib.training import fit
+from gmvae_lib.training import History, fit
 from gmvae_lib.vae import VAE
 
-SMALL = Recipe(latent_dim=4, hidden=(16,), autoencoder_epochs=2, candidates=3, starts=4, mixture_views=2,
-               rounds=(1, 1, 2), n_views=2, warm_up_epochs=1)
+SMALL = Recipe(latent_dim=4, hidden=(16,), autoencoder_epochs=2, starts=4, mixture_views=2, epochs=2, n_views=2,
+               warm_up_epochs=1)
 DATA = load("digits")
 DATA = Dataset(DATA.x[:200], DATA.y[:200], DATA.image_shape, "digits")
 
@@ -52,31 +53,45 @@ def test_training_the_autoencoder_trains_the_vae_s_own_networks():
     assert vae.elbo(DATA.x).distortion.mean() < before
 
 
-def test_mixtures_and_priors_say_the_same():
+def test_views_are_encoded_in_parts_as_in_one():
     vae = VAE.build(64, 4, (16,))
-    mixtures = fit_mixtures(vae, DATA.x, 3, views(random_affine((8, 8)), 2), SMALL)
-    assert 1 <= len(mixtures) <= SMALL.candidates
-    assert all(a.lower_bound_ >= b.lower_bound_ for a, b in pairwise(mixtures))
-    model = with_prior(vae, mixtures[0], SMALL.min_var)
-    z = vae.encode(DATA.x)[0].detach()
-    mixtures[0].weights_ = torch.full((3,), 1 / 3, dtype=torch.float64)
-    assert torch.allclose(model.prior.log_prob(z), mixtures[0].score_samples(z).float(), rtol=1e-3, atol=1e-3)
-    assert model.encoder is not vae.encoder and vae.prior is not model.prior
+    moved = views(lambda x, generator: x, 3)
+    whole, parts = (encode_views(vae, DATA.x, moved, size=size) for size in (1000, 7))
+    assert whole.shape == (200, 3, 4) and torch.allclose(whole, parts, atol=1e-5)
+    assert torch.allclose(whole[:, 1], vae.encode(DATA.x)[0].detach().double(), atol=1e-5)
 
 
-def test_the_tournament_keeps_the_lowest_loss(monkeypatch):
-    """Nothing is trained here: each model's loss is itself."""
-    trained = []
+def test_agreement_is_what_is_gained_by_knowing_views_together():
+    """Two far components of equal weight: the first view tells the component, worth log 2 to each further one."""
+    generator = torch.Generator().manual_seed(0)
+    sides = torch.tensor([-1.0, 1.0]).repeat(200)[:, None, None] * 50
+    latents = (sides + torch.randn(400, 3, 2, generator=generator)).double()
+    together, = fit_mixtures(latents, 2, 1, 1e-3)
+    assert agreement(together, latents) == pytest.approx(2 * math.log(2), abs=1e-6)
+    alone, = fit_mixtures(latents, 1, 1, 1e-3)
+    assert agreement(alone, latents) == pytest.approx(0, abs=1e-9)
 
-    class History:
-        def __init__(self, model, epochs):
-            self.distortion, self.rate = [model] * epochs, [0.0] * epochs
 
-    monkeypatch.setattr("gmvae_lib.clustering.fit", lambda model, data, epochs, *_, **__: (
-        trained.append((model, epochs)), History(model, epochs))[1])
-    best = tournament([5.0, 3.0, 4.0, 1.0, 2.0], DATA, None, Recipe(rounds=(2, 4, 8)))
-    assert best == Clustering(1.0, 1.0)
-    assert trained == [(5.0, 2), (3.0, 2), (4.0, 2), (1.0, 2), (2.0, 2), (1.0, 4), (2.0, 4), (1.0, 8)]
+def test_of_all_starts_the_one_with_most_agreement_becomes_the_prior(monkeypatch):
+    """Whatever their likelihoods."""
+    monkeypatch.setattr("gmvae_lib.clustering.agreement", lambda mixture, latents: mixture.seed == 2)
+    seen = []
+    monkeypatch.setattr("gmvae_lib.clustering.train_gmvae", lambda vae, mixture, *_, **__: seen.append(mixture.seed))
+    cluster(DATA, 3, SMALL, progress=False, device="cpu")
+    assert seen == [2]
+
+
+def test_the_prior_starts_as_the_mixture():
+    vae = VAE.build(64, 4, (16,))
+    latents = encode_views(vae, DATA.x, views(random_affine((8, 8)), 2))
+    mixture = fit_mixtures(latents, 3, 1, SMALL.min_var)[0]
+    still = replace(SMALL, epochs=1, warm_up_epochs=0.1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("gmvae_lib.clustering.fit", lambda *_, **__: History([2.0], [3.0]))
+        model, loss = train_gmvae(vae, mixture, DATA, still, random_affine((8, 8)))
+    assert loss == 2 + still.beta * 3
+    z = latents[:, 0]
+    assert torch.allclose(model.prior.double().log_prob(z), mixture.score_samples(z), rtol=1e-3, atol=1e-3)
 
 
 def test_labels_play_no_part_and_the_seed_repeats_the_result():
@@ -84,4 +99,3 @@ def test_labels_play_no_part_and_the_seed_repeats_the_result():
     found = [cluster(data, 3, SMALL, seed=1, progress=False, device="cpu") for data in (DATA, shuffled)]
     assert found[0].loss == found[1].loss
     assert torch.equal(found[0].model.predict(DATA.x), found[1].model.predict(DATA.x))
-    assert torch.allclose(found[0].model.prior.weights, torch.full((3,), 1 / 3))
