@@ -53,6 +53,7 @@ bench: $(TEST)
 checkpoints: $(TEST)
 	$(BIN)/python -m gmvae_lib.pretrained
 	$(BIN)/python -m gmvae_lib.pretrained.rate_distortion
+	$(BIN)/python -m gmvae_lib.pretrained.clustering
 
 clean:
 	rm -rf .venv
