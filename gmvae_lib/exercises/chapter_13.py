@@ -65,7 +65,7 @@ def _std_cases():
 
 def _joint_cases():
     near = _normal(7, (6, 3))[0] * 2 - 3
-    return [(near,), (near - 1000,), (near * torch.tensor([[100.0]], **DOUBLE) - 5000,)]
+    return [(near,), (near - 1000,), (1000 * near - 50000,)]
 
 
 def _padded(log_joint):
@@ -367,6 +367,9 @@ EXERCISES = {
                 lambda z, m, v: -0.5 * (LOG_2PI + _squares(z, m, v) / v.exp()).sum(-1),
             "you divided by log_var as if it were the variance.":
                 lambda z, m, v: -0.5 * (LOG_2PI + v + _squares(z, m, v) / v).sum(-1),
+            "you took the mean over dimensions: independent coordinates multiply, so their logarithms add up.":
+                lambda z, m, v: log_prob_diag(z, m, v) / z.shape[-1],
+            "the sign: a log-density falls with the distance.": lambda z, m, v: -log_prob_diag(z, m, v),
         },
         hint="Three terms in each dimension; only one of them is divided.",
     ),
@@ -425,6 +428,8 @@ EXERCISES = {
                 _padded,
             "zero divided by zero is not a number: far points have no density left outside the logarithms.":
                 lambda a: a.exp() / a.exp().sum(1, keepdim=True),
+            "you subtracted the largest exponent of all points: a row far below is zero by zero. Take each row's.":
+                lambda a: (a - a.max()).exp() / (a - a.max()).exp().sum(1, keepdim=True),
             "the constant in the denominator alone gives far points to nobody: their rows sum to zero.":
                 lambda a: a.exp() / (a.exp().sum(1, keepdim=True) + 1e-10),
             "you normalized over the points (dim 0): each point's row must sum to one.": lambda a: a.softmax(0),
@@ -492,6 +497,8 @@ EXERCISES = {
             "a negative variance set to a floor is still wrong: subtract the mean first.":
                 lambda x, r: _second_moments(x, r).clamp_min(1e-6),
             "you returned standard deviations.": lambda x, r: variances(x, r).sqrt(),
+            "the formula of maximum likelihood divides by N_k, not by N_k - 1.":
+                lambda x, r: variances(x, r) * r.sum(0)[:, None] / (r.sum(0)[:, None] - 1),
             "the sum is not divided by N_k.": lambda x, r: variances(x, r) * r.sum(0)[:, None],
         },
         hint="The data may lie around a hundred million: subtract the mean first, then square.",
@@ -508,6 +515,8 @@ EXERCISES = {
                 lambda x, m, v, e: toy_elbo(x, m, v, e, prior=(ZERO, v)),
             "exp(log_var) is the variance: the draw needs its root.":
                 lambda x, m, v, e: toy_elbo(x, m, v, e, scale=1.0),
+            "the KL in closed form has the same mean over many draws, but here all three are taken at the one draw z.":
+                lambda x, m, v, e: _line(x, m + (0.5 * v).exp() * e, NOISE) - 0.5 * (m.square() + v.exp() - 1 - v),
             "log q(z|x) must be subtracted.": lambda x, m, v, e: toy_elbo(x, m, v, e, entropy=-1.0),
             "log q(z|x) is missing: the bound is an average of log p(x,z) - log q(z|x).":
                 lambda x, m, v, e: toy_elbo(x, m, v, e, entropy=0.0),
@@ -537,6 +546,8 @@ EXERCISES = {
             "you normalized over all grey values between 0 and 1: these pixels have 17.": _continuous_grey,
             "the Bernoulli formula was normalized already over 0 and 1: replace its softplus, do not subtract again "
             "the logarithm of 17.": lambda x, a: -distortion(x, a) - math.log(17) * x.shape[1],
+            "this is chapter 5's Binomial, with its number of ways and its 16 trials: here only exp(x a) is divided.":
+                lambda x, a: torch.distributions.Binomial(16, logits=a).log_prob((16 * x).round()).sum(1),
             "sixteen levels: there are 17, with zero.": lambda x, a: grey_log_prob(x, a, levels=16),
         },
         hint="x a less the logarithm of the sum of exp(v a) over v = 0, 1/16, ..., 1; then the sum over pixels.",
@@ -569,6 +580,8 @@ EXERCISES = {
                 lambda q: -torch.xlogy(q, q).sum(1) + math.log(q.shape[1]),
             "this is minus the entropy alone: log K is missing, and a price below zero.":
                 lambda q: torch.xlogy(q, q).sum(1),
+            "log K must be added to minus the entropy: a price is never negative.":
+                lambda q: torch.xlogy(q, q).sum(1) - math.log(q.shape[1]),
             "an average over components: a KL divergence is a sum.": lambda q: price(q) / q.shape[1],
         },
         hint="sum_k q_k log(q_k / (1/K)).",
@@ -588,6 +601,8 @@ EXERCISES = {
             "each sigmoid is below one, but together they sum to anything.": lambda raw: raw.sigmoid().log(),
             "exp(-2000) is zero and its logarithm minus infinity: torch.log_softmax never leaves the logarithms.":
                 lambda raw: raw.softmax(0).log(),
+            "softplus makes them positive, but weights proportional to exp(raw) were asked for.":
+                lambda raw: (F.softplus(raw) / F.softplus(raw).sum()).log(),
         },
         hint="Every number is allowed, and the exponentials of the result sum to one.",
     ),
@@ -602,6 +617,8 @@ EXERCISES = {
                 lambda m, b: (gain(m, b)[0], (b - m).std()),
             "divide by N - 1 when you estimate a variance from its own mean (torch.std does by default).":
                 lambda m, b: (gain(m, b)[0], (b - m).std(correction=0) / len(m) ** 0.5),
+            "this is the baseline's own spread: take the differences image by image first.":
+                lambda m, b: (gain(m, b)[0], b.std() / len(m) ** 0.5),
             "divide by the root of N, not by N.": lambda m, b: (gain(m, b)[0], (b - m).std() / len(m)),
         },
         hint="Differences image by image; their mean; their standard deviation over the root of N.",
@@ -634,6 +651,8 @@ EXERCISES = {
                 lambda a, b, c, d: c.sum() + d.sum() - a.sum() - b.sum(),
             "the rate is a cost too: add it to the distortion.":
                 lambda a, b, c, d: (c.mean() - d.mean()) - (a.mean() - b.mean()),
+            "the signs of distortion and rate differ: both are costs.":
+                lambda a, b, c, d: (d.mean() - c.mean()) - (b.mean() - a.mean()),
         },
         hint="D + R of an image is its cost. Compare the mean costs of the two sets.",
     ),
@@ -645,6 +664,7 @@ EXERCISES = {
                 lambda b, a: a.max(),
             "the larger bound is the better one.": lambda b, a: a[b.argmin()],
             "this is the bound of the run, not its accuracy.": lambda b, a: b.max(),
+            "this is the number of the run: return its accuracy.": lambda b, a: b.argmax(),
             "the mean over runs is honest too, but it is not the run that one would use.": lambda b, a: a.mean(),
         },
         hint="Choose without looking at the accuracies; then look once.",
@@ -653,10 +673,10 @@ EXERCISES = {
         cases=_test_cases,
         solution=belong_together,
         mistakes={
-            "means and squares do not see everything: a mixture and a product of mixtures may share both. Count in "
-            "boxes.": partial(_moments, squares=True),
-            "the means may agree by accident: look at where the draws are.": _moments,
-            "this says only that the density adds up to one. So does many a wrong one.": _adds_up,
+            "a comparison of means and squares would say as much; a mixture and a product of mixtures may share both. "
+            "Count in boxes.": partial(_moments, squares=True),
+            "a comparison of means would say as much; means may agree by accident: count in smaller boxes.": _moments,
+            "to see whether the density adds up to one would say as much. So does many a wrong one.": _adds_up,
             "your test says yes to everything: a test must be able to fail.": lambda s, f: 1.0,
             "your test says no to everything, also to pairs that belong together.": lambda s, f: 0.0,
         },

@@ -29,7 +29,7 @@ figures.six_programs()
 # - find nineteen bugs like those that have been published, each by a test that fails in a way that anybody can see;
 # - say for each why it was not noticed: the special case in which the wrong formula is right;
 # - tell which of your tests could have found it, and which could not;
-# - carry ten tests away that find nearly everything in this field.
+# - carry ten tests away, which together find every one of them.
 #
 # **You need** [chapter 1, mixtures](01_gaussian_mixtures.ipynb), [chapter 2, EM](02_expectation_maximization.ipynb), [chapter 5, the VAE](05_variational_autoencoder.ipynb) and [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), or as many of them as your cases need. **It takes** 40 minutes to read and run, and about three
 # hours to repair everything. The cases do not build on each other: take those that you like.
@@ -37,8 +37,10 @@ figures.six_programs()
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### How to play
 #
-# Each case has a snippet or a formula after a published one, shortened, with names adapted to this course. Read it before you go on, and decide whether it is right. Then comes a test, which fails. *Explain the failure in one sentence* before you repair
-# the snippet: a repair that one cannot explain is another bug. `check` knows the bug and the usual wrong repairs. The [notebook with the solutions](solutions/13_find_the_bug.ipynb) has a paragraph for each case.
+# Each case has a snippet or a formula after a published one, shortened, with names adapted to this course. It is wrong. Say where, and when it would be right, before you go on: then comes a test, which fails. *Explain the failure in one sentence* before you
+# repair the snippet: a repair that one cannot explain is another bug. `check` knows the bug and the usual wrong repairs. The [notebook with the solutions](solutions/13_find_the_bug.ipynb) has a paragraph for each case.
+#
+# For one evening or one lecture take cases 1, 4, 6, 10, 12, 17 and 19, and the failure lab. In a class: a minute to look, a vote on the line, the test, and only then the argument.
 #
 # Everything that the earlier chapters built may be imported:
 
@@ -106,7 +108,7 @@ for variance in (1.0, 0.2, 4.0):
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # #### Exercise 13.2 (★, 5 minutes)
-# Which of the two errors would make a trained model look too good? Repair the draw: `mean` and `log_var` are $(d,)$, `eps` is $(N,d)$.
+# At which of the two variances does the error make a model look too good? Repair the draw: `mean` and `log_var` are $(d,)$, `eps` is $(N,d)$.
 
 # %%
 def my_draw(mean, log_var, eps):
@@ -213,7 +215,7 @@ check("13.4", my_log_prior)
 # One of five programs for a mixture of two components in the plane, and six tests, run again whenever you move something. The sentence below says which of the tests notice. The five are the right program and cases 1 to 4.
 #
 # - For each wrong program, find a mixture for which *no* test notices. (For one of them there is none.) What do these mixtures have in common? Would you have chosen them for a test?
-# - Which program is caught by one test alone?
+# - Which program does only one of the six tests ever notice?
 # - One of the six tests never fails here. Is it useless? Think of a bug that it would find.
 
 # %%
@@ -263,7 +265,7 @@ check("13.5", my_responsibilities)
 #
 # $$\alpha_k^{(t+1)}=\frac1N\sum_{i=1}^N\frac{w_k^{(t)}}{\sum_{j=1}^Kw_j^{(t)}},\qquad w_k^{(t+1)}=\frac1N\sum_{i=1}^N\frac{\mathcal N(x_i|\mu_k^{(t+1)},\Sigma_k^{(t+1)})}{\sum_{j=1}^K\mathcal N(x_i|\mu_j^{(t+1)},\Sigma_j^{(t+1)})}.$$
 #
-# Which of the four is an E-step? Which names are exchanged? Three more mistakes are in it, and each has a test.
+# Which of the four is an E-step? Which names are exchanged? Two more mistakes are in it, and a trap for those who write the program. Each of the three has a test.
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Here are the formulas for $w$ and $\mu$ in code, on a line. (Chapter 2 begins with responsibilities, and so do we.)
@@ -290,7 +292,7 @@ print("the mean of all points:", f"{float(x.mean()):.1f}")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # #### Exercise 13.6 (★★, 10 minutes)
-# Cancel what can be cancelled in the formula for $\mu_k$. What is missing from $w_k^{(t)}$? Then write the step as it should be: from `x` $(N,)$, and weights, means and standard deviations $(K,)$, first the responsibilities, then the new means $(K,)$.
+# Cancel what can be cancelled in the formula for $\mu_k$. Which index is missing from $w_k^{(t)}$? Then write the step as it should be: from `x` $(N,)$, and weights, means and standard deviations $(K,)$, first the responsibilities, then the new means $(K,)$.
 
 # %%
 def my_new_means(x, weights, means, sds):
@@ -342,7 +344,7 @@ def my_e_step(x, weights, means, sds):
 check("13.7", my_e_step)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **The test for case 8.** What is left is $\alpha_k$. With $w_{ik}$ restored, what the published formula divides by, $\sum_jw_j$, can be read in two ways, and a program must choose one. This one took the sum over points:
+# **The test for case 8.** What is left is $\alpha_k$. With $w_{ik}$ restored, its denominator $\sum_{j=1}^Kw_{ij}$ is one, and the division does nothing. Here is a program by somebody who thought that a division must be there for something, and took the sum over the points:
 
 # %%
 def new_weights(resp):
@@ -513,9 +515,9 @@ def heads(h, w_mean, b_mean, w_var, b_var):
     return mean, log_var
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# **The test.** Push and see. Any smooth function $f$ of a parameter $t$ answers a small push by
+# **The test.** Push and see. Any smooth function $f$ of a parameter $t$ answers a small push $\delta$ by
 #
-# $$f'(t)=\frac{f(t+h)-f(t-h)}{2h}+O(h^2). \tag{13.3}$$
+# $$f'(t)=\frac{f(t+\delta)-f(t-\delta)}{2\delta}+O(\delta^2). \tag{13.3}$$
 #
 # This is how gradients are checked. It also shows what a parameter is connected to: we push all entries of one, and look at which output moves.
 
@@ -594,7 +596,7 @@ for factor in (1, 2, 10, 1000):
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # #### Exercise 13.15 (★, 5 minutes)
-# By how much does the loss fall for each doubling, and where does it end? Write `my_log_weights`: from any real numbers `raw` $(K,)$, also very unequal ones, to the logarithms of weights that sum to one.
+# By how much does the loss fall for each doubling, and where does it end? Write `my_log_weights`: from any real numbers `raw` $(K,)$, also very unequal ones, to $\log\pi_k$, where the $\pi_k$ are proportional to $e^{\text{raw}_k}$ and sum to one.
 
 # %%
 def my_log_weights(raw):
@@ -605,7 +607,7 @@ check("13.15", my_log_weights)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Case 16: the whole program
 #
-# The same article ends with code, under the heading "a Gaussian-mixture VAE". It imports a module that was never part of any release of its library, so it cannot have been run. In our library it would read:
+# The same article has code, under the heading "a Gaussian-mixture VAE". It imports a module that was never part of any release of its library, so it cannot have been run. In our library it would read:
 
 # %%
 from gmvae_lib.likelihood import Gaussian
@@ -657,7 +659,7 @@ def accuracy(y, clusters):
     return right / len(y)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# **The test.** Noise. Labels of ten classes and clusters that are drawn at random have nothing to do with each other. Whatever $K$ is, one in ten should be right:
+# **The test.** Noise. Labels of ten classes and clusters that are drawn at random have nothing to do with each other. Whatever $K$ is, a score that calls itself accuracy should be about a tenth, or less:
 
 # %%
 torch.manual_seed(6)

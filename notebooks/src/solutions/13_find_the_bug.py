@@ -68,8 +68,8 @@ check("13.4", my_log_prior)
 # ## Expectation–maximization
 #
 # ### Exercise 13.5 (★, 5 minutes)
-# A unit Gaussian has fallen to $10^{-10}$ at a distance of less than seven standard deviations, since $\frac12\cdot6.8^2\approx23=\log10^{10}$. From there on only the constant is left, equal for all. A smaller one only moves the distance: $10^{-300}$ to 37. Without it, zero is divided by zero. The point of
-# doubt is in nobody's interest: at $x=16$ the log-odds are $8\cdot16=128$ nats. Subtract the largest exponent first, or let `softmax` do it, Eq. (1.17).
+# A unit Gaussian has fallen to $10^{-10}$ at a distance of less than seven standard deviations, since $\frac12\cdot6.8^2\approx23=\log10^{10}$. From there on only the constant is left, equal for all. A smaller one only moves the distance: $10^{-300}$ to 37. Without it, zero is divided by zero. And there is
+# nothing to doubt: at $x=16$ the log-odds are $8\cdot16=128$ nats. Subtract the largest exponent first, or let `softmax` do it, Eq. (1.17).
 
 # %%
 def my_responsibilities(log_joint):
@@ -105,7 +105,7 @@ check("13.7", my_e_step)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 13.8 (★, 5 minutes)
 # `resp / resp.sum(0)` makes each *column* sum to one, and the mean of a column over $N$ points is then $1/N$, whatever the responsibilities are. The weights sum to $K/N$: for 3 components and 50 points, 0.06. If they are normalized again later on, or put through a softmax, they are all equal,
-# and the mistake is hidden behind plausible numbers. The weight is the share of the points that a component claims, Eq. (2.11). (Read over components, the published division does nothing, since the responsibilities of a point sum to one already.)
+# and the mistake is hidden behind plausible numbers. The weight is the share of the points that a component claims, Eq. (2.11). (The published sum runs over components, and the responsibilities of a point sum to one already: that division is harmless, and nobody could tell what it is for. Hence the trap.)
 
 # %%
 def my_weights(resp):
