@@ -27,7 +27,7 @@ def match_clusters(y, clusters):
 
 
 def clustering_accuracy(y, clusters):
-    """The share of points whose cluster is matched with their class, one to one: 0 to 1. Yang et al. (2010)."""
+    """The share of points whose cluster is matched with their class, one to one. Eq. (9.1). Yang et al. (2010)."""
     y, clusters = _labels(y, clusters)
     matched = match_clusters(y, clusters)
     return float(np.mean([matched.get(int(c), None) == int(t) for c, t in zip(clusters, y, strict=True)]))
@@ -42,7 +42,7 @@ def confusion(y, clusters):
 
 
 def nmi(y, clusters):
-    """Normalized mutual information, 0 to 1."""
+    """Normalized mutual information, 0 to 1. Eq. (9.2)."""
     return float(normalized_mutual_info_score(*_labels(y, clusters)))
 
 

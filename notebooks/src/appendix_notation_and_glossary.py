@@ -3,7 +3,7 @@
 #
 # **What was that again?**
 #
-# Every symbol of the course with the equation in which it first appears, every name of the library that a chapter has built, the words and acronyms, and answers to three questions with which the course began. Nothing on this page is new. It is kept true by
+# The symbols that chapters share, with the equation in which each first appears; the names of the library that a chapter has built; words and acronyms; and answers to the three questions with which the course began. Nothing on this page is new. It is kept true by
 # `tests/unit/test_appendix.py`: each symbol does stand in the equation that is named here and in none before it, each name exists in `gmvae_lib` and cites its equation, each acronym is used and spelled out in the chapter that is named.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -12,7 +12,8 @@
 # Logarithms are natural, so that everything with a logarithm comes in *nats*. Sums over $n$ run over the points, over $k$ over the components, over $i$ over coordinates. (Chapter 0 shows some of the symbols in advance.)
 #
 # The number before the dot is the chapter's: 1 [Gaussian mixtures](01_gaussian_mixtures.ipynb), 2 [Expectation–maximization](02_expectation_maximization.ipynb), 3 [Choosing K](03_choosing_k.ipynb), 4 [When the E-step is impossible](04_when_the_e_step_is_impossible.ipynb),
-# 5 [The variational autoencoder](05_variational_autoencoder.ipynb), 6 [β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb), 7 [The prior is the problem](07_the_prior_is_the_problem.ipynb), 8 [The mixture-prior VAE](08_mixture_prior_vae.ipynb).
+# 5 [The variational autoencoder](05_variational_autoencoder.ipynb), 6 [β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb), 7 [The prior is the problem](07_the_prior_is_the_problem.ipynb), 8 [The mixture-prior VAE](08_mixture_prior_vae.ipynb),
+# 9 [Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb), 10 [The family](10_the_family.ipynb), 11 [Honest evaluation](11_honest_evaluation.ipynb).
 #
 # ### Points, Gaussians, mixtures
 #
@@ -91,6 +92,8 @@
 # | $\gamma_k$ | share of component $k$ in an image: $q(c\mid x)$ | `resp` | Eq. (8.13) |
 # | $\gamma_k^\star$ | the best shares | `responsibilities` | Eq. (8.15) |
 # | $R_{\text{coll}}$ | rate with the best shares put in | `method="collapsed"` | Eq. (8.16) |
+# | $\mathrm{acc}$ | clustering accuracy, clusters and classes matched one to one | `clustering_accuracy` | Eq. (9.1) |
+# | $z_v$ | code of one of several views of the same thing | `n_views` | Eq. (9.4) |
 # | $u_k$ | pseudo-input of a VampPrior | `pseudo_inputs` | Eq. (10.9) |
 # | $\tau$ | temperature of a relaxed choice | | Eq. (10.25) |
 
@@ -105,7 +108,7 @@
 # | $\phi$ | features $\phi(x)$ (chapter 2) | the encoder's parameters, as an index (chapter 5) |
 # | $\theta$ | a mixture's parameters (chapters 1 to 3) | the decoder's parameters, as an index (chapter 5) |
 # | $I$ | identity matrix (chapter 1) | mutual information (chapters 6, 7) |
-# | $r$ | responsibilities $r_{nk}$ of points (chapter 2) | $\gamma_{nk}$ for images (chapter 8); $r_i$ are nats per axis in chapter 6 |
+# | $r$ | responsibilities $r_{nk}$ of points (chapter 2); for images they are $\gamma_{nk}$ (chapter 8) | nats per axis, $r_i$ (chapter 6); another prior, $r(z)$ (chapter 7) |
 # | $q(z)$ | an approximate posterior of one point (chapter 4) | the aggregate posterior (chapter 6) |
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -139,9 +142,17 @@
 # | `vae.VAE` | encoder, decoder, likelihood and prior together | | 5 |
 # | `vae.VAE.elbo` | distortion and rate of each point | | 5 |
 # | `training.fit` | one training loop for every model | | 5 |
+# | `evaluation.rate_distortion` | the curve of a network with gates | | 6 |
 # | `evaluation.log_likelihood` | importance-weighted estimate of $\log p(x)$ | | 5 |
 # | `evaluation.active_units` | which latent dimensions carry anything | | 6 |
+# | `evaluation.aggregate_log_prob` | log-density of the aggregate posterior | Eq. (7.3) | 7 |
+# | `evaluation.Surgery` | what the rate is spent on | Eq. (7.4) | 7 |
 # | `evaluation.confusion` | counts of classes against clusters | | 8 |
+# | `evaluation.clustering_accuracy` | agreement under the best matching | Eq. (9.1) | 9 |
+# | `evaluation.nmi` | nats that clusters say of classes, as a share | Eq. (9.2) | 9 |
+# | `evaluation.ari` | agreement over pairs, chance taken off | Eq. (3.25) | 3 |
+# | `evaluation.purity` | majority vote | Eq. (9.19) | 9 |
+# | `evaluation.homogeneity` | how much of the class a cluster tells | Eq. (9.20) | 9 |
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The other way round, from an equation to its code: this looks for its number in the library's files. Put in any that you meet.
@@ -169,6 +180,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # |---|---|---|
 # | AIC | Akaike information criterion | 3 |
 # | ARI | adjusted Rand index | 3 |
+# | AUC | area under the curve | 9 |
 # | BIC | Bayesian information criterion | 3 |
 # | ELBO | evidence lower bound | 2 |
 # | EM | expectation–maximization | 2 |
@@ -202,10 +214,12 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # | permutation | components can be renumbered: $K!$ equal optima | 1 |
 # | posterior collapse | codes that carry nothing | 5 |
 # | pseudo-inputs | learnt inputs whose codes make up the prior | 10 |
+# | purity | share of points in their cluster's commonest class | 9 |
 # | rate | what a code costs: a KL divergence | 5 |
 # | reparameterization | noise first, parameters afterwards, so that gradients pass | 5 |
 # | reverse water-filling | how nats are spent on axes of unequal variance | 6 |
 # | sufficient statistics | the sums that are all an M-step needs | 2 |
+# | views | several pictures of one thing, each with a code of its own | 9 |
 # | warm-up | a price that rises from zero | 6 |
 # | whitening | undoing a covariance: from $x$ back to noise | 1 |
 
@@ -223,7 +237,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### How many components?
 #
-# Never as many as fit the training data best: the likelihood of the points that were fitted can only rise with $K$, Eq. (3.3). The article's own advice, to choose $K$ on the training set and evaluate it on a validation set, does just that, and then looks. Choose on points that were held out, by cross-validation and its standard errors,
+# Never as many as fit the training data best: the best likelihood of the points that were fitted can only rise with $K$, Eq. (3.3). The article's own advice, to choose $K$ on the training set and evaluate it on a validation set, does just that, and then looks. Choose on points that were held out, by cross-validation and its standard errors,
 # or by a criterion that charges for parameters: BIC for the number of components of a density, ICL for the number of groups that can be told apart. They answer different questions and may disagree honestly; where they do, say so, and look at several $K$. All of this is measured in [chapter 3](03_choosing_k.ipynb). With labels at hand for scoring, do not
 # choose by them: case 19 of [chapter 13](13_find_the_bug.ipynb) shows what that is worth.
 
@@ -231,7 +245,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # ### Should the KL be minimal?
 #
 # No. It is one of two costs, and what is to be minimized is their sum, Eq. (5.4). The KL is the rate: what the code costs, and at least what it says about the image, Eq. (6.3); what is above that is wasted on a prior that does not fit, [chapter 7](07_the_prior_is_the_problem.ipynb). Made as small as possible it is zero, the code says nothing, and all images are drawn alike: that is collapse, the opposite of overfitting. Where a code is too *long*, the model can learn its
-# training images by heart. The gap between old and new images grows with the rate, as case 18 of [chapter 13](13_find_the_bug.ipynb) measures. How much rate is worth its price is decided by $\beta$: one more nat of rate saves $\beta$ nats of distortion, Eq. (6.9), and with $\beta=1$ the sum is a bound of the likelihood. [Chapter
+# training images by heart. The gap between old and new images grows with the rate, as case 18 of [chapter 13](13_find_the_bug.ipynb) measures. How much rate is worth its price is decided by $\beta$: one more nat of rate saves $\beta$ nats of distortion, Eq. (6.9), and with $\beta=1$ minus the sum is a lower bound of the log-likelihood. [Chapter
 # 6](06_beta_and_the_rate_distortion_curve.ipynb) draws the whole curve.
 
 # %% [markdown] slideshow={"slide_type": "skip"}

@@ -30,7 +30,7 @@ check("13.1", my_log_normal)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 13.2 (★, 5 minutes)
-# `log_var.exp()` is $\sigma^2$, and the noise must be multiplied by $\sigma=e^{\frac12\log\sigma^2}$, Eq. (5.7). At $\sigma=1$ the two are equal. Below, the draws are too narrow: a point that was said to lie within $\sigma$ lies within the smaller $\sigma^2$, so the decoder
+# `log_var.exp()` is $\sigma^2$, and the noise must be multiplied by $\sigma=e^{\frac12\log\sigma^2}$, Eq. (5.7). At $\sigma=1$ the two are equal. Below one, the draws are too narrow: a point that was said to lie within $\sigma$ lies within the smaller $\sigma^2$, so the decoder
 # gets a sharper code than the rate has paid for, and the bound looks too good. That is the side on which trained encoders are, and chapter 5 has measured it: more than ten nats. (In the test, the density finds its own draws likelier, or less likely, than they can be on average.)
 
 # %%
@@ -63,6 +63,11 @@ def my_log_prior(z, weights, means, std):
     return MixtureSameFamily(Categorical(weights), components).log_prob(z)
 
 check("13.4", my_log_prior)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Move it yourself
+# With both centers at zero, the first wrong program is right: two equal components are one. With unit variance, the bracket and the sampler are. The weights inside the sum hide nowhere, since two components in the plane are neither $K=1$ nor $d=1$. All hiding places are the round numbers that one
+# tries first. The first program is noticed by one test only, the draws. And the order: no bug here depends on it, but a wrong index does, or a loop that forgets the last component.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Expectation–maximization
@@ -220,7 +225,7 @@ check("13.16", my_gain)
 # ## Evaluation and experiments
 #
 # ### Exercise 13.17 (★★, 10 minutes)
-# A majority vote can only grow when clusters are split, and with a cluster for each point it is perfect. It is a fine number under its own name, purity, and between clusterings of the same $K$. Called accuracy, it compares a method with 100 clusters to one with 10. The matching is one to one, so that clusters in excess of the classes
+# A majority vote can only grow when clusters are split, and with a cluster for each point it is perfect. It is a fine number under its own name, purity, Eq. (9.19), and between clusterings of the same $K$. Called accuracy, it compares a method with 100 clusters to one with 10. The matching of Eq. (9.1) is one to one, so that clusters in excess of the classes
 # count as wrong, and ten random clusters get little more than a tenth. (For more clusters than classes, scores such as the adjusted Rand index are made.)
 
 # %%
