@@ -3,8 +3,8 @@
 Each was made by a command that anyone can rerun: `make checkpoints`, which is `python -m gmvae_lib.pretrained` and, for
 chapter 6's comparison of trainings (rate_distortion.json), `python -m gmvae_lib.pretrained.rate_distortion`. Run again
 on one thread of the same machine, the comparison gives the same numbers; elsewhere every mean of
-D + beta R agrees within 2 %, since training is chaotic. Chapter 9's clusters (clustering.json and clustering.safetensors)
-are made by `python -m gmvae_lib.pretrained.clustering`.
+D + beta R agrees within 2 %, since training is chaotic. Chapter 9's clusters (clustering.json and
+clustering.safetensors) are made by `python -m gmvae_lib.pretrained.clustering`.
 """
 
 import hashlib

@@ -15,16 +15,15 @@ from safetensors.torch import load_file, save_file
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from gmvae_lib.clustering import DenoisingAutoencoder
+from gmvae_lib.clustering import Recipe, agreement, encode_views, train_autoencoder, train_gmvae
 from gmvae_lib.data import load, random_affine, views
 from gmvae_lib.evaluation import ari, clustering_accuracy, mean_elbo, nmi
 from gmvae_lib.mixture import GaussianMixture
 from gmvae_lib.pretrained import FOLDER
 from gmvae_lib.prior import MixturePrior
-from gmvae_lib.training import fit, one_cycle, warm_up
 from gmvae_lib.vae import VAE
 
-SEEDS, STARTS, LATENT_DIM, N_VIEWS, MIN_VAR, BETA, EPOCHS = range(5), 40, 16, 16, 1e-2, 2.0, 34
+SEEDS, RECIPE = range(5), Recipe()
 
 
 def scores(y, clusters):
@@ -47,7 +46,7 @@ def baselines(train, test, seed):
     pixels = likeliest(train.x[:, moving], seed, reg_covar=0.1)
     blurred = likeliest(train.x[:, moving], seed, reg_covar=10.0)
     pca = PCA(10, random_state=seed).fit(train.x)
-    grouped = views(random_affine(train.image_shape), N_VIEWS)
+    grouped = views(random_affine(train.image_shape), RECIPE.mixture_views)
     moved = grouped(train.x, torch.Generator().manual_seed(seed))
     reduced, of_moved, held_out = (torch.tensor(pca.transform(x)) for x in (train.x, moved.flatten(0, 1), test.x))
     of_groups = of_moved.unflatten(0, moved.shape[:2])
@@ -60,28 +59,21 @@ def baselines(train, test, seed):
 
 
 @torch.no_grad()
-def codes(vae, x, n_views, seed=0):
-    """Latents of x (N, d), and of `n_views` views of each, (N, V, d)."""
-    generator = torch.Generator().manual_seed(seed)
-    grouped = views(random_affine((8, 8)), n_views)
-    return vae.encode(x)[0], vae.encode(grouped(x, generator))[0]
+def codes(vae, x):
+    """Latents of x (N, d), and of views of each, (N, V, d)."""
+    return vae.encode(x)[0], encode_views(vae, x, views(random_affine((8, 8)), RECIPE.mixture_views), size=len(x))
 
 
-def agreement(mixture, group):
-    """The mean agreement of groups (N, V, d) under a mixture that was fitted to them. Eq. (9.9)."""
-    return mixture.lower_bound_ - group.shape[1] * mixture.score(group.flatten(0, 1))
-
-
-def starts(vae, train, test, n_starts=STARTS, seed=0):
+def starts(vae, train, test, n_starts=RECIPE.starts):
     """For single images, for four views of which each goes its own way, and for groups of views: the final
     log-likelihood and the held-out accuracy of each start of EM, and for groups the agreement.
 
     Returns these numbers and, for each kind, the likeliest mixture; under "agreement" the one on groups with the most.
     """
-    single, grouped = codes(vae, train.x, N_VIEWS, seed)
+    single, grouped = codes(vae, train.x)
     held_out, found, chosen = vae.encode(test.x)[0].detach(), {}, {}
     for name, z in (("single", single), ("apart", grouped[:, :4].flatten(0, 1)), ("groups", grouped)):
-        runs = [GaussianMixture(10, max_iter=300, reg_covar=MIN_VAR, seed=s, device="cpu").fit(z)
+        runs = [GaussianMixture(10, max_iter=300, reg_covar=RECIPE.min_var, seed=s, device="cpu").fit(z)
                 for s in range(n_starts)]
         found[name] = [[round(run.lower_bound_, 4), round(clustering_accuracy(test.y, run.predict(held_out)), 4)]
                        for run in runs]
@@ -92,32 +84,19 @@ def starts(vae, train, test, n_starts=STARTS, seed=0):
     return found, chosen
 
 
-def train_gmvae(autoencoder, mixture, train, seed):
-    """The GMVAE that starts from an autoencoder and a mixture of its latents, and its loss over the last epochs."""
-    model = copy.deepcopy(autoencoder)
-    model.prior = MixturePrior(10, LATENT_DIM, "full", MIN_VAR)
-    model.prior.set_parameters(mixture.weights_, mixture.means_, mixture.covariances_)
-    model.encoder.reset_log_var(-3.0)
-    history = fit(model, train, EPOCHS, warm_up(BETA, 2 / EPOCHS), transform=views(random_affine(train.image_shape), 4),
-                  prior_update="em", seed=seed, device="cpu", progress=False)
-    late = range(EPOCHS - 12, EPOCHS)
-    return model, sum(history.distortion[i] + BETA * history.rate[i] for i in late) / len(late)
-
-
 def run(seed, train, test):
     """One seed: its row of results, its autoencoder and its GMVAE."""
     row = {"seed": seed, "scores": baselines(train, test, seed)}
-    torch.manual_seed(seed)
-    vae = VAE.build(64, LATENT_DIM)
-    fit(DenoisingAutoencoder(vae, drop=0.2), train, epochs=300, lr=one_cycle(2e-3), batch_size=64,
-        transform=random_affine(train.image_shape), seed=seed, device="cpu", progress=False)
+    transform = random_affine(train.image_shape)
+    settings = {"seed": seed, "device": "cpu", "progress": False}
+    vae = train_autoencoder(train, RECIPE, transform, **settings)
     row["starts"], chosen = starts(vae, train, test)
     held_out = vae.encode(test.x)[0].detach()
     for name, kind in (("mixture on latents", "single"), ("on groups, by likelihood", "groups"),
                        ("on groups, by agreement", "agreement")):
         row["scores"][name] = scores(test.y, chosen[kind].predict(held_out))
     for name, kind in (("GMVAE, by likelihood", "groups"), ("GMVAE, by agreement", "agreement")):
-        model, loss = train_gmvae(vae, chosen[kind], train, seed)
+        model, loss = train_gmvae(copy.deepcopy(vae), chosen[kind], train, RECIPE, transform, **settings)
         row["scores"][name] = scores(test.y, model.predict(test.x))
     row["loss"], row["held-out bound"] = round(loss, 4), round(-sum(mean_elbo(model, test.x)), 3)
     return row, vae, model
@@ -127,8 +106,8 @@ def load_clustering():
     """The rows of `run` as shipped, and of the seed with the lowest loss the autoencoder and the GMVAE."""
     tensors = {name: value.float() for name, value in load_file(FOLDER / "clustering.safetensors").items()}
     models = []
-    for name, prior in (("autoencoder", None), ("gmvae", MixturePrior(10, LATENT_DIM, "full", MIN_VAR))):
-        model = VAE.build(64, LATENT_DIM, prior=prior)
+    for name, prior in (("autoencoder", None), ("gmvae", MixturePrior(10, RECIPE.latent_dim, "full", RECIPE.min_var))):
+        model = VAE.build(64, RECIPE.latent_dim, RECIPE.hidden, prior=prior)
         model.load_state_dict({key.removeprefix(f"{name}."): value for key, value in tensors.items()
                                if key.startswith(f"{name}.")})
         models.append(model.eval())
