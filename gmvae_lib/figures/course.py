@@ -13,7 +13,7 @@ PARTS = {
                                     "09 Clustering with\nthe GMVAE", "10 The family", "11 Honest\nevaluation"),
     "Part IV\nBeyond": ("12 Scaling up", "13 Find the bug", "Appendix: notation\nand glossary"),
 }
-READY = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "13", "Ap")  # as the titles above begin
+READY = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "13", "Ap")  # as the titles begin
 
 
 def course_map(size=(11, 6)):

@@ -113,6 +113,7 @@ figures.course_map()
 # | [08 The mixture-prior VAE](08_mixture_prior_vae.ipynb) | Can prior and encoder be learnt together? | 90 |
 # | [09 Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb) | Does it find the digits? | 90 |
 # | [10 The family](10_the_family.ipynb) | Which GMVAE is this? | 80 |
+# | [11 Honest evaluation](11_honest_evaluation.ipynb) | How good is it, really? | 80 |
 # | [13 Find the bug](13_find_the_bug.ipynb) | Would you have noticed? | 40 |
 # | [Appendix: notation and glossary](appendix_notation_and_glossary.ipynb) | What was that again? | to look up |
 #

@@ -53,9 +53,9 @@ figures.intervals(
 # - recognize eight ways to a better number and no better model.
 #
 # **You need** the importance-weighted bound of [chapter 5](05_variational_autoencoder.ipynb), its evidence lower bound
-# (ELBO), and the mixture prior of [chapter 8](08_mixture_prior_vae.ipynb); the VampPrior is built in chapter 10, and
-# scores of clusters in chapter 9 ([the map](00_start_here.ipynb#The-map)). **Time:** about 80 minutes to read and run,
-# another 50 for the exercises.
+# (ELBO), and the mixture prior of [chapter 8](08_mixture_prior_vae.ipynb). The scores of clusters are from
+# [chapter 9](09_clustering_with_the_gmvae.ipynb), the VampPrior from [chapter 10](10_the_family.ipynb).
+# **Time:** about 80 minutes to read and run, another 50 for the exercises.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A truth to hold estimates against
@@ -137,10 +137,10 @@ other.decoder.requires_grad_(False)  # the same p(x)
 fit(other, train, epochs=20, lr=3e-3, device="cpu")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The distribution is the same, to the last digit. The ELBO is several nats worse:
+# The distribution is the same. The ELBO is several nats worse:
 
 # %%
-assert torch.equal(exact(other, test.x[:10]), truth[:10])
+assert torch.allclose(exact(other, test.x[:10]), truth[:10], rtol=1e-12)
 worse = sum(mean_elbo(other, test.x)) - reports["−ELBO, test images"]
 print("The other encoder's ELBO is worse by more than 3 nats:", worse > 3)
 
@@ -262,8 +262,7 @@ print("Measured, largest above 20 nats:       ", bool(gap.max() > 20))
 # says that it is somewhere else:
 
 # %%
-widget = explorers.BoundExplorer(plane, test.x, truth)
-widget
+explorers.BoundExplorer(plane, test.x, truth)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # At the left is the posterior of an image (blue), twice the standard deviation of the encoder's $q$ (the line), and
@@ -305,15 +304,18 @@ figures.curves(
     r.sqrt(), {f"d = {d}": cost(r, d) for d in (1, 2, 10)}, "What a q of the wrong width costs",
     "standard deviation of q, in those of the posterior", "$1+v$", log_y=True,
     markers=False, ylim=(0.8, 1e5),
-    alt="Three curves, on a logarithmic vertical axis, for one, two and ten dimensions. Each is one where the "
+    alt="Three curves, on a logarithmic vertical axis, for one, two and ten dimensions. Each is "
+        "one where the "
         "widths are equal. Towards wider q they rise slowly, the faster the more dimensions; "
         "towards narrower q they rise like a wall at 0.7.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Twice too wide costs a factor of 1.5 for each dimension. Thirty per cent too narrow costs everything: the variance is
-# infinite, Eqs. (11.3) and (11.4) no longer hold, and a sample will not show it. Encoders err on that side, since the
-# ELBO's divergence makes them (chapter 4: Eq. (4.31)). So widen $q$, for evaluation only. In the plane, where
-# dimensions are few, four times:
+# infinite, Eqs. (11.3) and (11.4) no longer hold, and a sample will not show it. Encoders err on that side,
+# since the ELBO's divergence makes them (chapter 4: Eq. (4.31)). So widen $q$, for evaluation only. (Real posteriors
+# have tails that no Gaussian covers. Strictly, $v$ may then be infinite for any width, and the formulas describe what
+# happens as long as no draw comes from the tails. Exercise 11.5 has a remedy.) In the plane, where dimensions are few,
+# we may widen four times:
 
 # %%
 widths = (1.0, 2.0, 4.0, 12.0)
@@ -556,16 +558,27 @@ figures.strip(
     size=(7.5, 2.6))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# Does it look different with 60,000 images? `tests/benchmarks/nll.py` trains the three on binarized MNIST
-# (784-300-300-40, 50 epochs, 100 components or pseudo-inputs, 5,000 draws as in the papers): TODO
+# Does it look different with 60,000 images? `tests/benchmarks/nll.py` trains the three on binarized MNIST (784-300-300-40,
+# 50 epochs; 100 components or pseudo-inputs) and takes 5,000 plain draws for each of 1,000 test images, as papers do.
+# It needs about 15 minutes of one processor core, and gave:
+#
+# | prior | −ELBO | −L₅₀₀₀ ± error over images | better than standard, paired |
+# |---|---|---|---|
+# | standard normal | 94.8 | 89.7 ± 0.8 | |
+# | mixture | 92.8 | 88.0 ± 0.8 | 1.7 ± 0.1 |
+# | VampPrior | 91.8 | 87.0 ± 0.8 | 2.7 ± 0.1 |
+#
+# The VampPrior's authors report a gain of about three nats over the standard normal, with larger networks, longer
+# training and 500 pseudo-inputs. Order and gap are there. Look at the two kinds of errors once more: by the unpaired
+# ones nothing would be certain. And what does the table not tell? It has one seed.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Active units, on any scale
 #
 # A second number that is often reported is how many latent dimensions are *active*: those in which the variance of
 # the mean over images, $\mathrm{Var}_n\,\mu_{ni}$, is above 0.01. With a standard normal prior this makes sense, since
-# the prior fixes the scale of $z$. A learnt prior does not. Multiply all codes by ten and let the first layer of the
-# decoder divide by ten: it is the same model. The variance is a hundred times as large. A measure that does not
+# the prior fixes the scale of $z$. A learnt prior does not. Divide all codes by a hundred and let the first layer
+# of the decoder multiply by a hundred: it is the same model, and no unit is "active" any more. A measure that does not
 # change compares the spread of the means with the noise:
 #
 # $$A_i=\frac12\log\Big(1+\frac{\mathrm{Var}_n\,\mu_{ni}}{\frac1N\sum_n\sigma_{ni}^2}\Big). \tag{11.9}$$
@@ -579,7 +592,10 @@ def activity(mean, log_var):
 with torch.no_grad():
     codes = {name: runs[0].encode(test.x) for name, runs in models.items()}
 mean, log_var = codes["mixture"]
-assert torch.allclose(activity(10 * mean, log_var + 2 * math.log(10)), activity(mean, log_var))
+small = mean / 100, log_var - 2 * math.log(100)
+assert torch.allclose(activity(*small), activity(mean, log_var), rtol=1e-4)
+print("Active by the threshold, before and after:",
+      int((mean.var(0) > 0.01).sum()), int((small[0].var(0) > 0.01).sum()))
 print("Dimensions that say less than a tenth of a nat:",
       [int((activity(*code) < 0.1).sum()) for code in codes.values()])
 
@@ -746,9 +762,9 @@ for m in (2, 5, 20):
 # the twelve.)
 
 # %%
-everything = torch.cat([torch.cat([table[name], torch.stack([scores(model, valid) for model in runs])],
-                                  1) for name, runs in models.items()])              # (12, 597)
-lead = everything - everything.mean(0)
+chosen_on = {name: torch.stack([scores(m, valid) for m in runs]) for name, runs in models.items()}
+everything = torch.cat([torch.cat([table[name], chosen_on[name]], 1) for name in models])
+lead = everything - everything.mean(0)                                               # (12, 597)
 generator = torch.Generator().manual_seed(0)
 
 def optimism(lead, m, n_images=60, times=2000):  # lead (models, images)
@@ -804,8 +820,8 @@ with torch.no_grad():
     spoilt.decoder[-1].bias += 0.2  # all pixels a little too dark
 elbo_of = {name: -sum(mean_elbo(m, test.x)) for name, m in (("spoilt", spoilt), ("other", other))}
 truth_of = {"spoilt": exact(spoilt, test.x).mean(), "other": truth.mean()}  # the plane's decoder
-print("By the ELBO the spoilt model wins: ", elbo_of["spoilt"] > elbo_of["other"])
-print("By log p(x) the spoilt model wins: ", bool(truth_of["spoilt"] > truth_of["other"]))
+print("By the ELBO the spoilt model wins:", elbo_of["spoilt"] > elbo_of["other"])
+print("By log p(x) the spoilt model wins:", bool(truth_of["spoilt"] > truth_of["other"]))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # *Diagnosis.* A difference of ELBOs is a difference of likelihoods minus a difference of gaps. *Cure.* Call it −ELBO.
@@ -885,14 +901,15 @@ print("They differ by more than two nats:", max(cost_of.values()) - min(cost_of.
 
 # %%
 reached = torch.tensor([clustering_accuracy(test.y, m.predict(test.x)) for m in models["mixture"]])
-by_bound = reached[torch.stack([scores(m, valid).mean() for m in models["mixture"]]).argmax()]
+by_bound = reached[chosen_on["mixture"].mean(1).argmax()]
 print("Best minus mean above half a point:", bool(reached.max() - reached.mean() > 0.005))
 assert by_bound <= reached.max()
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # (When this was written the bound, without labels, chose the same seed as the labels. With the smaller networks it had
-# chosen another.) *Diagnosis.* Eq. (11.11), with labels as the judge. A training that exits "unless the first epoch's accuracy is high"
-# does the same in disguise. *Cure.* All seeds, mean and spread; one may add the seed that the *bound* chooses.
+# chosen another.) *Diagnosis.* Eq. (11.11), with labels as the judge. A training that exits "unless the first epoch's
+# accuracy is high" does the same in disguise. *Cure.* All seeds, mean and spread; one may add the seed that the *bound*
+# chooses.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 7: a majority vote is called accuracy
@@ -952,6 +969,30 @@ print("The same method, two seeds: a gain of up to 0.3 nats or more:", max(range
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # With a single seed each, one of these methods would have improved on itself, by about a nat when this was written.
 # *Cure.* Several seeds, for the baseline too, with the same care for both.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### All eight in numbers
+#
+# What each would have printed, and what could be said honestly (nats per image; of failures 6 and 7, shares):
+
+# %%
+true = -truth.mean()
+pairs = {"1 training images": (seen, new), "2 the ELBO as a likelihood": (-elbo_of["other"], true),
+         "3 draws that miss": (-narrow.mean(), true), "4 density, other unit": (-of_1, -of_16),
+         "5 threshold, for coin": (cost_of["above 8"], cost_of["coin"]),
+         "6 the best seed": (reached.max(), reached.mean()),
+         "7 purity, K = 50": (votes[1], matched[0]),
+         "8 stopped on the test": (-trace.mean(1).max() - broken, -trace.mean(1).max())}
+figures.table(
+    ["as reported", "honest"],
+    {name: [f"{v:.4g}".replace("-", "−") for v in pair] for name, pair in pairs.items()},
+    "Eight ways to a better number", size=(7.6, 4.2),
+    alt="A table of eight failures with two columns, the number as reported and the honest one. "
+        "The reported one is better in all but the second and the third, in which a bound is "
+        "too pessimistic.")
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# Two of them make a model look *worse* than it is. That is no comfort: the baseline is a model, too.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## A checklist
