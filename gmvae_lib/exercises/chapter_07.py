@@ -95,6 +95,12 @@ EXERCISES = {
             "the log-variances are missing from the logarithm of each Gaussian: its norm depends on them.":
                 lambda z, mean, log_var: torch.logsumexp((_terms(z, mean, log_var) + 0.5 * log_var).sum(-1), 1)
                 - math.log(len(mean)),
+            "divide by the number of images N, not by that of the points M.":
+                lambda z, mean, log_var: _log_aggregate(z, mean, log_var) + math.log(len(mean) / len(z)),
+            "the squares are divided by the variance: you multiplied.":
+                lambda z, mean, log_var: torch.logsumexp((-0.5 * (
+                    LOG_2PI + log_var + (z.unsqueeze(1) - mean) ** 2 * log_var.exp())).sum(-1), 1)
+                - math.log(len(mean)),
             "you summed over the points z: the sum runs over the images.":
                 lambda z, mean, log_var: torch.logsumexp(_terms(z, mean, log_var).sum(-1), 0) - math.log(len(mean)),
         },
@@ -119,6 +125,8 @@ EXERCISES = {
             "average over the images: you summed.":
                 lambda log_q: len(log_q) * _information(log_q),
             "the sign is wrong: information is not negative on average.": lambda log_q: -_information(log_q),
+            "this is Eq. (7.6), by the entropy of each row: right on average, but not Eq. (7.4) at these draws.":
+                lambda log_q: math.log(len(log_q)) - torch.special.entr(log_q.softmax(1)).sum(1).mean(),
             "this is the entropy part, the average of log q(z|x): divide by q(z).":
                 lambda log_q: log_q.diagonal().mean(),
         },
@@ -138,6 +146,8 @@ EXERCISES = {
                 lambda mean, log_var: (mean.mean(0), mean.T.cov(correction=0) + (0.5 * log_var).exp().mean(0).diag()),
             "average the variances, not their logarithms.":
                 lambda mean, log_var: (mean.mean(0), mean.T.cov(correction=0) + log_var.mean(0).exp().diag()),
+            "log_var holds logarithms: take exp before you average.":
+                lambda mean, log_var: (mean.mean(0), mean.T.cov(correction=0) + log_var.mean(0).diag()),
             "the second moment about zero is no covariance: subtract the mean first.":
                 lambda mean, log_var: (mean.mean(0), mean.T @ mean / len(mean) + log_var.exp().mean(0).diag()),
             "the scatter of the means is missing: this is the mean covariance of the Gaussians.":
@@ -184,6 +194,9 @@ EXERCISES = {
             "the whole of |p - q| needs draws from p too; with draws of q, places where p is larger are seen too "
             "seldom: use only those where q is larger.":
                 lambda log_q, log_p: 0.5 + 0.25 * (1 - (log_p - log_q).exp()).abs().mean(),
+            "max(p, q) needs draws from p too: where p is larger, draws from q are too few. Use only places where q is "
+            "larger.":
+                lambda log_q, log_p: 0.5 * (log_p - log_q).exp().clamp_min(1).mean(),
             "the ratio is upside down: it is p over q, since the draws are from q.":
                 lambda log_q, log_p: 0.5 + 0.5 * (1 - (log_q - log_p).exp()).clamp_min(0).mean(),
             "exp of the log-densities under- or overflows: take the exp of their difference.":
