@@ -659,7 +659,7 @@ def accuracy(y, clusters):
     return right / len(y)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# **The test.** Noise. Labels of ten classes and clusters that are drawn at random have nothing to do with each other. Whatever $K$ is, a score that calls itself accuracy should be about a tenth, or less:
+# **The test.** Noise. Labels of ten classes and clusters that are drawn at random have nothing to do with each other. Whatever $K$ is, a score that calls itself accuracy should stay near a tenth, or below:
 
 # %%
 torch.manual_seed(6)

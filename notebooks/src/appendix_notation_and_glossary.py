@@ -114,7 +114,7 @@
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Names in the library
 #
-# What the chapters built and then imported. Every docstring cites the equations that its code computes.
+# What the chapters built and then imported. Their docstrings cite the equations that the code computes.
 #
 # | name | what it computes | equation | built in chapter |
 # |---|---|---|---|
