@@ -273,13 +273,13 @@ def test_eq_9_13_the_bound_is_below_for_every_gamma(tiny):
     for gamma in [*RNG.dirichlet(np.ones(3), 50), *np.eye(3)]:
         assert -table["distortion"].sum() - joint_rate(gamma, model.pi, table["kl"]) < table["log_px"]
     # The rate is the KL of the joints q(z1) q(z2) gamma_c and p(c, z1, z2), by Monte Carlo.
-    gamma, n = np.array([0.05, 0.15, 0.8]), 200_000
+    gamma, n = np.array([0.02, 0.96, 0.02]), 200_000
     c = RNG.choice(3, n, p=gamma)
     z = np.stack([q.rvs(n, random_state=RNG) for q in model.q], 1)
     log_q = np.log(gamma[c]) + sum(model.q[v].logpdf(z[:, v]) for v in range(2))
     log_p = np.log(model.pi[c]) + stats.norm.logpdf(z, model.mu[c][:, None], model.sd[c][:, None]).sum(1)
     estimate = (log_q - log_p).mean()
-    assert joint_rate(gamma, model.pi, table["kl"]) == pytest.approx(estimate, abs=0.08)
+    assert joint_rate(gamma, model.pi, table["kl"]) == pytest.approx(estimate, abs=0.15)
 
 
 def test_eq_9_14_the_best_gamma_minimizes_the_rate(tiny):
