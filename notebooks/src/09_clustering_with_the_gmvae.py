@@ -1018,7 +1018,7 @@ living = {"from scratch": survivors(scratch, 12),
           "from autoencoder and mixture": survivors(careful, 12, beta=warm_up(1.0, 0.2))}
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Symptom.* Within a few epochs hardly a component is left:
+# *Symptom.* After an epoch or two hardly a component is left:
 
 # %%
 figures.curves(range(1, 13), living, "Components that claim at least 1 % of the images", "epoch",
@@ -1216,8 +1216,8 @@ check("9.5", my_chance_purity)
 # which goes from images to a trained GMVAE in one call, for the digits as for MNIST.
 #
 # **Where this leads.** [Chapter 10, the family](10_the_family.ipynb), asks which of the models that are called GMVAE this
-# one is. Chapter 11 asks how good it is as a density, and chapter 12 takes the recipe to 70,000 images ([the
-# map](00_start_here.ipynb#The-map)).
+# one is. [Chapter 11, Honest evaluation](11_honest_evaluation.ipynb), asks how good it is as a density. Chapter 12 will take
+# the recipe to 70,000 images ([the map](00_start_here.ipynb#The-map)).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
