@@ -800,7 +800,7 @@ explorers.BetaExplorer(every, test)
 # At small $\beta$ reconstructions are faithful and samples are poor: the codes are so sharp that they leave most of the
 # prior's space empty, and a sample falls between them. As $\beta$ rises, the codes blur until they fill the prior, and
 # samples look as good as reconstructions, which are by then no longer faithful. A single $\beta$ cannot have both;
-# that is the prior's doing, and chapter 7's subject.
+# that is the prior's doing, and [chapter 7](07_the_prior_is_the_problem.ipynb)'s subject.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Watch a training

@@ -989,8 +989,8 @@ check("7.5", my_best_accuracy)
 # **Where this leads.** The encoder was trained for another prior. In [chapter 8, the mixture-prior
 # VAE](08_mixture_prior_vae.ipynb), encoder, decoder and mixture are learnt together. A prior made of encoder Gaussians
 # at a few *learnt* inputs, which keeps the form of Eq. (7.1) and does not learn by heart, waits in [chapter
-# 10](10_the_family.ipynb), and the likelihood behind the bound in chapter 11 ([the
-# map](00_start_here.ipynb#The-map)).
+# 10](10_the_family.ipynb), and the likelihood behind the bound in [chapter 11, Honest
+# evaluation](11_honest_evaluation.ipynb).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources

@@ -1134,7 +1134,7 @@ check("8.5", my_gap)
 # **May now be imported:** `gmvae_lib.prior.MixturePrior`, `VAE.responsibilities`, `VAE.predict`, `fit(..., prior_update="em")`.
 #
 # **Where this leads.** Better starts, and a way of choosing among them without labels, belong to [chapter 9, Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb); other names for this model and its relatives to [chapter 10, The family](10_the_family.ipynb);
-# bounds against likelihoods to "Honest evaluation". What is still to come is on [the map](00_start_here.ipynb#The-map).
+# bounds against likelihoods to [chapter 11, Honest evaluation](11_honest_evaluation.ipynb). What is still to come is on [the map](00_start_here.ipynb#The-map).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources

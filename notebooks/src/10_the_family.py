@@ -913,7 +913,7 @@ check("10.5", my_rate_bound)
 #
 # **May now be imported:** `gmvae_lib.prior.VampPrior`.
 #
-# **Where this leads.** All numbers here were bounds, and a bound is not a likelihood: with one draw the order of two models may even be the wrong one. Measuring properly is the question of "Honest evaluation" ([the map](00_start_here.ipynb#The-map)).
+# **Where this leads.** All numbers here were bounds, and a bound is not a likelihood: with one draw the order of two models may even be the wrong one. Measuring properly is the question of [chapter 11, Honest evaluation](11_honest_evaluation.ipynb).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
