@@ -194,7 +194,7 @@ def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, f
     beta_at, lr_at: functions from the share of the epoch that is done, in [0, 1), to beta and to Adam's step.
     """
     steps = torch.randperm(len(x), generator=generator, device=x.device).split(batch_size)
-    sums = torch.zeros(2, device=x.device)
+    parts = []
     for i, index in enumerate(steps):
         given = beta_at(i / len(steps))
         each = isinstance(given, tuple)
@@ -209,8 +209,9 @@ def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, f
         loss = -elbo.value.mean()
         (loss / (1 + beta) if model.gated and not each else loss).backward()
         optimizer.step()
-        sums += torch.stack([elbo.distortion.detach().sum(), elbo.rate.detach().sum()])
-    return *(sums / len(x)).tolist(), math.sqrt(given[0] * given[1]) if each else float(beta)
+        parts.append((elbo.distortion.detach(), elbo.rate.detach()))  # summed once an epoch: small operations cost time
+    means = (torch.cat(part).mean() for part in zip(*parts, strict=True))
+    return *torch.stack(list(means)).tolist(), math.sqrt(given[0] * given[1]) if each else float(beta)
 
 
 def _spread(n, generator, low, high, tilt=1.0):
