@@ -53,6 +53,7 @@ likeliest = max(starts, key=lambda start: start.lower_bound_)
 # %%
 from gmvae_lib.evaluation import clustering_accuracy, match_clusters
 
+
 def cluster_means(mixture):  # average training images, each under the digit it is matched with
     found = mixture.predict(z)
     order = sorted(range(10), key=lambda k: match_clusters(digits.y, found).get(k, 10))
@@ -104,6 +105,7 @@ figures.images(
 # %%
 from itertools import permutations
 
+
 def accuracy_by_trial(y, c, n_classes=3):
     return max(sum(sigma[a] == b for a, b in zip(c, y)) / len(y)                     # Eq. (9.1)
                for sigma in permutations(range(n_classes)))
@@ -126,6 +128,7 @@ assert accuracy_by_trial(y_small, c_small) == clustering_accuracy(y_small, c_sma
 
 # %%
 from gmvae_lib.evaluation import nmi
+
 
 def plain_nmi(y, c):
     table = torch.zeros(max(y) + 1, max(c) + 1, dtype=torch.float64)
@@ -178,6 +181,7 @@ figures.images(
 
 # %%
 from gmvae_lib.vae import VAE
+
 
 def fresh(seed=0):
     torch.manual_seed(seed)
@@ -273,6 +277,7 @@ print("Correlation of likelihood and accuracy below 0.8:", bool(correlation < 0.
 # %%
 from torch.distributions import MultivariateNormal
 
+
 def log_joint(group, weights, means, covariances):  # group (N, V, d): (N, K)
     log_normal = MultivariateNormal(means, covariances).log_prob(group.unsqueeze(2))   # (N, V, K)
     return weights.log() + log_normal.sum(1)             # the sum over v stays inside: Eq. (9.4)
@@ -320,6 +325,7 @@ def m_step(group, gamma):
 
 # %%
 from gmvae_lib.data import views
+
 
 @torch.no_grad()
 def group_codes(net, x, n_views, transform=move, seed=0):  # (N, V, d)
@@ -398,6 +404,7 @@ print("All forty starts are better on average:", bool(shared[1].mean() > alone[1
 
 # %%
 from gmvae_lib import clustering
+
 
 def agreement_of(mixture, group):  # mean nats an image
     return mixture.lower_bound_ - group.shape[1] * mixture.score(group.flatten(0, 1))  # Eq. (9.9)
@@ -673,6 +680,7 @@ print("Views agree and pay less together, mostly:", bool((agree > 1).float().mea
 # %%
 from gmvae_lib.training import warm_up
 
+
 def gmvae_from(mixture):
     net = copy.deepcopy(autoencoder)
     net.prior = MixturePrior(mixture.n_components, 16, "full", min_var=1e-2)
@@ -934,6 +942,7 @@ print("Blends are not found by log p(z):", aucs["two at once"]["−log p(z)"] < 
 
 # %%
 from gmvae_lib.evaluation import homogeneity, purity
+
 
 def plain_purity(y, c):
     return sum(int(y[c == k].bincount().max()) for k in c.unique()) / len(y)         # Eq. (9.19)

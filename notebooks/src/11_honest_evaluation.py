@@ -921,8 +921,9 @@ assert by_bound <= reached.max()
 # may share ten names; and it rises with $K$, whatever the clusters are:
 
 # %%
-from gmvae_lib.evaluation import purity
 from sklearn.cluster import KMeans
+
+from gmvae_lib.evaluation import purity
 
 found = {k: torch.tensor(KMeans(k, n_init=1, random_state=0).fit_predict(test.x))
          for k in (10, 50, 200)}
