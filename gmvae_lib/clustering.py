@@ -117,11 +117,11 @@ def encode_views(vae, x, grouped, seed=0, size=1000):
 
 
 def fit_mixtures(latents, n_components, starts, min_var):
-    """Full `GaussianMixture`s of groups (N, V, d), one from each start."""
+    """Full `GaussianMixture`s of points (N, d) or groups (N, V, d), one from each start, where the latents are."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # training goes on from here in any case
-        return [GaussianMixture(n_components, reg_covar=min_var, max_iter=300, seed=start).fit(latents)
-                for start in range(starts)]
+        return [GaussianMixture(n_components, reg_covar=min_var, max_iter=300, seed=start, device=latents.device)
+                .fit(latents) for start in range(starts)]
 
 
 def agreement(mixture, latents):

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
-from gmvae_lib.clustering import Recipe, agreement, encode_views, train_autoencoder, train_gmvae
+from gmvae_lib.clustering import Recipe, agreement, encode_views, fit_mixtures, train_autoencoder, train_gmvae
 from gmvae_lib.data import load, random_affine, views
 from gmvae_lib.evaluation import ari, clustering_accuracy, mean_elbo, nmi
 from gmvae_lib.mixture import GaussianMixture
@@ -73,8 +73,7 @@ def starts(vae, train, test, n_starts=RECIPE.starts):
     single, grouped = codes(vae, train.x)
     held_out, found, chosen = vae.encode(test.x)[0].detach(), {}, {}
     for name, z in (("single", single), ("apart", grouped[:, :4].flatten(0, 1)), ("groups", grouped)):
-        runs = [GaussianMixture(10, max_iter=300, reg_covar=RECIPE.min_var, seed=s, device="cpu").fit(z)
-                for s in range(n_starts)]
+        runs = fit_mixtures(z, 10, n_starts, RECIPE.min_var)
         found[name] = [[round(run.lower_bound_, 4), round(clustering_accuracy(test.y, run.predict(held_out)), 4)]
                        for run in runs]
         chosen[name] = max(runs, key=lambda run: run.lower_bound_)
