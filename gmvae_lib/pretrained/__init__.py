@@ -11,12 +11,13 @@ import hashlib
 import json
 from pathlib import Path
 
-from safetensors.torch import load_file
+from safetensors.torch import load, save
 
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.vae import VAE
 
 FOLDER = Path(__file__).parent
+MEND = "restore it (git checkout), or rebuild it with `make checkpoints`."
 LATENT_DIM, HIDDEN, N_COMPONENTS, MAX_COMPONENTS = 16, (128, 128), 10, 20
 
 
@@ -25,17 +26,43 @@ def digits_model():
     return VAE.build(64, LATENT_DIM, HIDDEN, prior=MixturePrior(N_COMPONENTS, LATENT_DIM, "full"), gated=True)
 
 
+def write_shipped(tensors, name):
+    """Writes tensors (a dict by name) into the file `name` beside this one, for all to read, and notes its checksum."""
+    path, checksums = FOLDER / name, _checksums()
+    path.write_bytes(save({key: value.detach().contiguous() for key, value in tensors.items()}))
+    path.chmod(0o644)
+    checksums[name] = hashlib.sha256(path.read_bytes()).hexdigest()
+    (FOLDER / "checksums.json").write_text(json.dumps(checksums, indent=2, sort_keys=True) + "\n")
+
+
+def read_shipped(name):
+    """The tensors, a dict by name, in the file `name` beside this one.
+
+    Raises ValueError unless it is, to the last byte, the file that `make checkpoints` wrote.
+    """
+    path, expected = FOLDER / name, _checksums().get(name)
+    if expected is None:
+        raise ValueError(f"No file named {name!r} comes with the course: there are {', '.join(sorted(_checksums()))}.")
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ValueError(f"{name} cannot be read ({error}): {MEND}") from error
+    if hashlib.sha256(content).hexdigest() != expected:
+        raise ValueError(f"{name} is damaged: {MEND}")
+    return load(content)
+
+
+def _checksums():
+    return json.loads((FOLDER / "checksums.json").read_text())
+
+
 def load_digits_gmvae():
     """The trained GMVAE of the digits, and for each K = 1..20 a partition of the training images into K clusters.
 
     Returns (model, partitions), where partitions (20, 1437) holds in row K - 1 the component of each training image.
-    Raises ValueError if the file is not the one that `make checkpoints` wrote.
+    Raises ValueError as `read_shipped` does.
     """
-    path = FOLDER / "digits.safetensors"
-    expected = json.loads((FOLDER / "checksums.json").read_text())[path.name]
-    if hashlib.sha256(path.read_bytes()).hexdigest() != expected:
-        raise ValueError(f"{path.name} is damaged: restore it (git checkout), or rebuild it with `make checkpoints`.")
-    tensors = load_file(path)
+    tensors = read_shipped("digits.safetensors")
     partitions = tensors.pop("partitions").long()
     model = digits_model()
     model.load_state_dict(tensors)

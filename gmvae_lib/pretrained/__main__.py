@@ -8,15 +8,11 @@ The recipe for the digits, in which no label plays a part:
 4. for each K, step 2 again partitions the training images into K clusters.
 """
 
-import hashlib
-import json
-
 import torch
-from safetensors.torch import save_file
 
 from gmvae_lib.data import load, random_affine
 from gmvae_lib.mixture import GaussianMixture
-from gmvae_lib.pretrained import FOLDER, MAX_COMPONENTS, N_COMPONENTS, digits_model
+from gmvae_lib.pretrained import MAX_COMPONENTS, N_COMPONENTS, digits_model, write_shipped
 from gmvae_lib.prior import StandardNormal
 from gmvae_lib.training import fit, log_uniform
 
@@ -50,9 +46,4 @@ def build_digits(epochs=200, n_init=15, seed=0):
 
 if __name__ == "__main__":
     trained, parts = build_digits()
-    path = FOLDER / "digits.safetensors"
-    save_file(trained.state_dict() | {"partitions": parts.to(torch.uint8)}, path)
-    path.chmod(0o644)
-    checksum = hashlib.sha256(path.read_bytes()).hexdigest()
-    (FOLDER / "checksums.json").write_text(json.dumps({path.name: checksum}, indent=2) + "\n")
-    print(f"wrote {path.name}, {path.stat().st_size / 1e3:.0f} kB")
+    write_shipped(trained.state_dict() | {"partitions": parts.to(torch.uint8)}, "digits.safetensors")

@@ -11,7 +11,6 @@ import json
 import sys
 
 import torch
-from safetensors.torch import load_file, save_file
 from sklearn.cluster import KMeans
 from sklearn.decomposition import PCA
 
@@ -19,7 +18,7 @@ from gmvae_lib.clustering import Recipe, agreement, encode_views, fit_mixtures, 
 from gmvae_lib.data import load, random_affine, views
 from gmvae_lib.evaluation import ari, clustering_accuracy, mean_elbo, nmi
 from gmvae_lib.mixture import GaussianMixture
-from gmvae_lib.pretrained import FOLDER
+from gmvae_lib.pretrained import FOLDER, read_shipped, write_shipped
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.vae import VAE
 
@@ -102,8 +101,11 @@ def run(seed, train, test):
 
 
 def load_clustering():
-    """The rows of `run` as shipped, and of the seed with the lowest loss the autoencoder and the GMVAE."""
-    tensors = {name: value.float() for name, value in load_file(FOLDER / "clustering.safetensors").items()}
+    """The rows of `run` as shipped, and of the seed with the lowest loss the autoencoder and the GMVAE.
+
+    Raises ValueError as `read_shipped` does.
+    """
+    tensors = {name: value.float() for name, value in read_shipped("clustering.safetensors").items()}
     models = []
     for name, prior in (("autoencoder", None), ("gmvae", MixturePrior(10, RECIPE.latent_dim, "full", RECIPE.min_var))):
         model = VAE.build(64, RECIPE.latent_dim, RECIPE.hidden, prior=prior)
@@ -123,10 +125,9 @@ def main():
         rows.append(row)
         kept = models if row["loss"] <= min(other["loss"] for other in rows) else kept
     names = ("autoencoder", "gmvae")
-    tensors = {f"{name}.{key}": value.half().contiguous() for name, model in zip(names, kept, strict=True)
+    tensors = {f"{name}.{key}": value.half() for name, model in zip(names, kept, strict=True)
                for key, value in model.state_dict().items()}
-    save_file(tensors, FOLDER / "clustering.safetensors")
-    (FOLDER / "clustering.safetensors").chmod(0o644)
+    write_shipped(tensors, "clustering.safetensors")
     (FOLDER / "clustering.json").write_text("[" + ",\n".join(json.dumps(row) for row in rows) + "]\n")
 
 

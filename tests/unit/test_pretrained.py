@@ -1,6 +1,10 @@
 """The shipped model: intact, what its chapter says it is, and made by a command that works."""
 
+import json
+import shutil
+
 import pytest
+import torch
 
 from gmvae_lib import pretrained
 from gmvae_lib.data import load
@@ -24,15 +28,46 @@ def test_the_shipped_model_clusters_and_reconstructs_held_out_digits(shipped):
     assert [int(row.unique().numel()) for row in partitions] == list(range(1, pretrained.MAX_COMPONENTS + 1))
 
 
-def test_a_damaged_file_is_named_and_not_loaded(tmp_path, monkeypatch):
-    for name in ("digits.safetensors", "checksums.json"):
-        (tmp_path / name).write_bytes((pretrained.FOLDER / name).read_bytes())
-    with open(tmp_path / "digits.safetensors", "r+b") as file:
-        file.seek(5000)
-        file.write(b"\x00\x01")
-    monkeypatch.setattr(pretrained, "FOLDER", tmp_path)
-    with pytest.raises(ValueError, match="damaged: restore it"):
-        pretrained.load_digits_gmvae()
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    """A copy of what is shipped, that a test may damage."""
+    shutil.copytree(pretrained.FOLDER, tmp_path / "copy", ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(pretrained, "FOLDER", tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+SHIPPED = sorted(path.name for path in pretrained.FOLDER.glob("*.safetensors"))
+
+
+def test_every_shipped_file_has_a_checksum():
+    assert sorted(json.loads((pretrained.FOLDER / "checksums.json").read_text())) == SHIPPED
+
+
+@pytest.mark.parametrize("name", SHIPPED)
+def test_a_damaged_or_missing_file_is_named_and_not_loaded(folder, name):
+    assert all(isinstance(value, torch.Tensor) for value in pretrained.read_shipped(name).values())
+    content = bytearray((folder / name).read_bytes())
+    content[5000] ^= 1
+    (folder / name).write_bytes(content)
+    with pytest.raises(ValueError, match=f"{name} is damaged: restore it"):
+        pretrained.read_shipped(name)
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"{name} cannot be read"):
+        pretrained.read_shipped(name)
+
+
+def test_an_unknown_name_gets_the_known_ones():
+    with pytest.raises(ValueError, match="there are clustering.safetensors, digits.safetensors"):
+        pretrained.read_shipped("digit.safetensors")
+
+
+def test_what_is_written_can_be_read_by_all_and_leaves_the_other_checksums(folder):
+    tensors = {"a": torch.arange(6.0).reshape(2, 3).T, "b": torch.ones(2, requires_grad=True)}
+    pretrained.write_shipped(tensors, "new.safetensors")
+    read = pretrained.read_shipped("new.safetensors")
+    assert read.keys() == tensors.keys() and all(torch.equal(read[key], tensors[key]) for key in tensors)
+    assert (folder / "new.safetensors").stat().st_mode & 0o777 == 0o644
+    pretrained.read_shipped("digits.safetensors")
 
 
 def test_the_recipe_runs(monkeypatch):
