@@ -36,6 +36,41 @@ class Bernoulli(nn.Module):
         _require((x == 0) | (x == 1), x, "0 or 1 (Bernoulli)", "binarize, or use Binomial for grey pixels")
 
 
+class DynamicBernoulli(Bernoulli):
+    """Grey pixels that stand for black or white ones: each of x in 0..scale is drawn white with probability x / scale,
+    afresh whenever it is looked at ("dynamic binarization"). `params` are the logits of white.
+
+    The draws' log-probabilities are averaged in closed form, so that no draw is made in training. Of pixels that are
+    drawn already, 0 or scale, it is `Bernoulli`'s log-probability. Source: Salakhutdinov & Murray (2008); Burda et al.
+    (2016).
+    """
+
+    def __init__(self, scale=255):
+        super().__init__()
+        self.scale = float(scale)
+
+    def log_prob(self, x, params):
+        """The mean over the draws b of x of log p(b | z), summed over the D pixels: (N,), in nats. Eq. (12.2)."""
+        return super().log_prob(x / self.scale, params)
+
+    def mean(self, params):
+        """E[x | z], (N, D)."""
+        return self.scale * super().mean(params)
+
+    def sample(self, params, generator=None):
+        """A draw of black and white pixels, 0 or scale, (N, D)."""
+        return self.scale * super().sample(params, generator)
+
+    def draw(self, x, generator=None):
+        """Black or white pixels, 0 or scale, drawn from grey ones x (N, D)."""
+        return self.scale * torch.bernoulli(x / self.scale, generator=generator)
+
+    def check(self, x):
+        """Raises ValueError for pixels outside 0..scale."""
+        _require((x >= 0) & (x <= self.scale), x, f"in 0..{self.scale:g} (DynamicBernoulli)",
+                 "rescale, or give the largest pixel value as scale")
+
+
 class Binomial(nn.Module):
     """Grey pixels that count: x in {0, ..., total_count}, `params` are logits. Exact for the digits, with 16."""
 

@@ -42,6 +42,20 @@ def test_each_sums_to_one_over_its_support():
     assert total == pytest.approx(1, abs=1e-5)
 
 
+def test_the_dynamic_bernoulli_is_the_mean_over_all_draws_of_its_pixels(params):
+    """By enumeration of the 2^5 images that can be drawn, each with its probability."""
+    model, x = likelihood.DynamicBernoulli(255), torch.randint(0, 256, (7, 5)).float()
+    bits = torch.cartesian_prod(*[torch.tensor([0.0, 1.0])] * 5)
+    chance = Bernoulli(probs=(x / 255).unsqueeze(1)).log_prob(bits).sum(-1).exp()
+    expected = (chance * Bernoulli(logits=params.unsqueeze(1)).log_prob(bits).sum(-1)).sum(1)
+    assert torch.allclose(model.log_prob(x, params), expected, rtol=1e-4)
+    drawn = model.draw(x, torch.Generator().manual_seed(0))
+    assert drawn.unique().tolist() == [0, 255]
+    assert torch.equal(model.log_prob(drawn, params), likelihood.Bernoulli().log_prob(drawn / 255, params))
+    many = model.draw(x.expand(20_000, 7, 5), torch.Generator().manual_seed(0))
+    assert torch.allclose(many.mean(0), x, atol=5)
+
+
 def test_extreme_logits_stay_finite():
     x, params = torch.tensor([[0.0, 1.0]]), torch.tensor([[-500.0, 500.0]])
     assert likelihood.Bernoulli().log_prob(x, params).item() == pytest.approx(0)
@@ -60,6 +74,8 @@ def test_samples_lie_in_the_support_and_have_the_mean(model):
 
 @pytest.mark.parametrize(("model", "x", "message"), [
     (likelihood.Bernoulli(), [[0.0, 0.5]], r"0 or 1 \(Bernoulli\), but x runs from 0 to 0.5.*binarize, or use Bin"),
+    (likelihood.DynamicBernoulli(255), [[0.0, 255.5]], r"in 0..255 \(DynamicBernoulli\), but x runs from 0 to 255.5"),
+    (likelihood.DynamicBernoulli(1), [[-0.5]], "rescale, or give the largest"),
     (likelihood.Binomial(16), [[0.0, 17.0]], r"whole numbers in 0..16 \(Binomial\), but x runs from 0 to 17"),
     (likelihood.Binomial(16), [[-1.0, 3.0]], "runs from -1 to 3.*rescale and round, or use Gaussian"),
     (likelihood.Binomial(16), [[0.5, 3.0]], "whole numbers in 0..16"),
