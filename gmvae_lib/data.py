@@ -1,7 +1,8 @@
 """Data sets, and the checks that every model makes of its input.
 
-`load(name, split)` returns a `Dataset`. Everything here works offline: the 2-D toys are drawn from known mixtures, and
-the digits (8 x 8, pixels 0..16) come with scikit-learn.
+`load(name, split)` returns a `Dataset`. The 2-D toys are drawn from known mixtures, and the digits (8 x 8, pixels
+0..16) come with scikit-learn: both work offline. MNIST and Fashion-MNIST (28 x 28, pixels 0..255) are files, see
+`downloads`.
 """
 
 import difflib
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from sklearn.datasets import load_digits, make_moons
+
+from gmvae_lib import downloads
 
 
 @dataclass(frozen=True)
@@ -28,27 +31,32 @@ class Dataset:
         return len(self.x)
 
 
-def load(name, split="train", n_samples=600, seed=0):
+def load(name, split="train", n_samples=600, seed=0, download=True):
     """Loads a data set by name.
 
     Arguments:
-        name: "digits" (1,437 train and 360 test images, 64 pixels of 0..16), or a 2-D toy: "blobs", "cigars",
-            "rings", "moons", "unequal".
+        name: "digits" (1,437 train and 360 test images, 64 pixels of 0..16), "mnist" or "fashion-mnist" (60,000 and
+            10,000 images, 784 pixels of 0..255), or a 2-D toy: "blobs", "cigars", "rings", "moons", "unequal".
         split: "train", "test" or "all"; a toy's test set is a second, independent draw.
         n_samples, seed: for the toys: how many points, and which draw.
-    Raises ValueError for an unknown name (naming the nearest known one) or split.
+        download: whether files of MNIST and Fashion-MNIST that are not in the folder of data sets (the environment
+            variable GMVAE_DATA's) may be fetched into it.
+    Raises ValueError for an unknown name (naming the nearest known one) or split and for a damaged file, and
+    FileNotFoundError where a file is neither there nor to be had.
     """
     if split not in ("train", "test", "all"):
         raise ValueError(f"split is {split!r}: choose 'train', 'test' or 'all'.")
     if name == "digits":
         return _digits(split)
+    if name in downloads.NAMES:
+        return _idx_images(name, ("train", "test") if split == "all" else (split,), download)
     if name in TOYS:
         # The two splits never share a random stream, so that held-out points are new points.
         streams = {"train": [2 * seed], "test": [2 * seed + 1], "all": [2 * seed, 2 * seed + 1]}[split]
         parts = [TOYS[name](n_samples, np.random.default_rng(stream)) for stream in streams]
         x, y = (np.concatenate(values) for values in zip(*parts, strict=True))
         return Dataset(torch.tensor(x, dtype=torch.float32), torch.tensor(y), None, name)
-    known = ["digits", *TOYS]
+    known = ["digits", *downloads.NAMES, *TOYS]
     nearest = difflib.get_close_matches(str(name).lower(), known, n=1)
     hint = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise ValueError(f"There is no data set named {name!r}.{hint} Known are: {', '.join(known)}.")
@@ -60,6 +68,15 @@ def _digits(split):
     order = torch.from_numpy(np.random.default_rng(0).permutation(len(x)))  # the course's fixed split
     chosen = {"train": order[360:], "test": order[:360], "all": order}[split]
     return Dataset(x[chosen], y[chosen], (8, 8), "digits")
+
+
+def _idx_images(name, splits, download):
+    parts = [downloads.read_split(name, split, download) for split in splits]
+    x = torch.empty(sum(len(images) for images, _ in parts), 28 * 28)
+    # Each part is converted into its place: as floats, images take four times their bytes.
+    for rows, (images, _) in zip(x.split([len(images) for images, _ in parts]), parts):
+        rows.copy_(torch.from_numpy(images).flatten(1))
+    return Dataset(x, torch.from_numpy(np.concatenate([labels for _, labels in parts])).long(), (28, 28), name)
 
 
 def _mixture(weights, means, factors):
@@ -95,6 +112,9 @@ TOYS = {
 }
 
 
+WITHOUT_FLOAT64 = {"mps"}  # kinds of device; what needs that type is computed on the CPU instead
+
+
 def pick_device(device=None, float64=False):
     """The device to compute on: the one asked for, or the best at hand: "cuda", then "mps", then "cpu".
 
@@ -102,14 +122,19 @@ def pick_device(device=None, float64=False):
     """
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
-        return torch.device("cpu" if float64 and device == "mps" else device)
+        return torch.device("cpu" if float64 and device in WITHOUT_FLOAT64 else device)
     try:
         device = torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # torch raises either, by the device's kind
         reason = str(error).splitlines()[0]
         raise ValueError(f"device is {device!r}: choose 'cuda', 'mps' or 'cpu', one that this machine has, or leave it "
                          f"out ({reason}).") from error
-    return torch.device("cpu") if float64 and device.type == "mps" else device
+    return torch.device("cpu") if float64 and device.type in WITHOUT_FLOAT64 else device
+
+
+def near_float64(x):
+    """x where float64 can be had: where it is, or on the CPU if its device has no such type."""
+    return x.to(pick_device(x.device, float64=True))
 
 
 def pick_dtype(device):
@@ -146,7 +171,7 @@ def check_array(x, n_features=None, name="x", views=False):
     if x.is_complex():
         raise ValueError(f"{name} is complex: give real numbers.")
     if not x.is_floating_point() or x.dtype in (torch.float16, torch.bfloat16):
-        x = x.to(torch.float64 if x.dtype in (torch.int32, torch.int64) else torch.float32)
+        x = near_float64(x).double() if x.dtype in (torch.int32, torch.int64) else x.float()
     if x.ndim == 3 and n_features is not None and x.shape[2] != n_features:
         raise ValueError(f"{name} has shape {tuple(x.shape)}: expected (N, {n_features}), one row a point, or groups "
                          f"(N, V, {n_features}). Images are rows too: {name}.flatten(1).")
@@ -167,7 +192,8 @@ def blocks(x):
 
 def check_weights(weights, n):
     """Returns weights (n,) of n points as a float64 tensor; ValueError unless finite, non-negative and not all 0."""
-    weights = torch.as_tensor(weights if isinstance(weights, torch.Tensor) else np.asarray(weights)).double()
+    weights = near_float64(torch.as_tensor(weights if isinstance(weights, torch.Tensor) else np.asarray(weights)))
+    weights = weights.double()
     if tuple(weights.shape) != (n,):
         raise ValueError(f"sample_weight has shape {tuple(weights.shape)}: expected {(n,)}, one weight a point.")
     if not weights.isfinite().all() or (weights < 0).any() or not weights.any():

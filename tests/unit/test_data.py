@@ -53,7 +53,7 @@ def test_a_toy_has_the_moments_of_its_mixture():
 
 @pytest.mark.parametrize(("name", "nearest"), [("digit", "'digits'"), ("Moons", "'moons'"), ("blob", "'blobs'")])
 def test_an_unknown_name_gets_the_nearest_known_one(name, nearest):
-    with pytest.raises(ValueError, match=f"Did you mean {nearest}.*Known are: digits, blobs"):
+    with pytest.raises(ValueError, match=f"Did you mean {nearest}.*Known are: digits, mnist, fashion-mnist, blobs"):
         load(name)
 
 
