@@ -4,11 +4,13 @@ Files are safetensors, which hold numbers and no code, and are written whole or 
 """
 
 import json
+import math
 import os
 import tempfile
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -73,32 +75,82 @@ def load_checkpoint(path, model, optimizer=None, generator=None):
     return history
 
 
+class Misfit(ValueError):
+    """The file is whole, but belongs to another model or to other settings."""
+
+
 def read(path, model, optimizer):
-    """The tensors and the history in a checkpoint, if they fit the model and the optimizer."""
-    if not Path(path).exists():
+    """The tensors and the history in a checkpoint, if they fit the model and the optimizer.
+
+    Names, types and shapes are compared first: a file can claim any size, and what does not fit is never read.
+    """
+    path = Path(path)
+    if not path.exists():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
+    needed = ("model.", "generator") if optimizer is None else ("model.", "last.", "optimizer.", "generator")
     try:
-        with safe_open(path, framework="pt") as file:  # cloned: the file itself stays free to be replaced
-            tensors = {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118 - not a dict
-            metadata = file.metadata() or {}
-        history = History(**json.loads(metadata.get("history", "{}")))
-    except (SafetensorError, OSError, TypeError, ValueError) as error:
+        if not path.is_file():  # opening a pipe would wait for ever
+            raise OSError("it is no file")
+        with safe_open(path, framework="pt") as file:
+            history = parse_history((file.metadata() or {}).get("history", "{}"))
+            found = {name: describe(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118 - not a dict
+            require_fit(path, found, model, optimizer)
+            tensors = {name: file.get_tensor(name).clone() for name in found if name.startswith(needed)}
+        if "generator" in tensors and tensors["generator"].shape == torch.Generator().get_state().shape:
+            torch.Generator().set_state(tensors["generator"])  # an error now, before the model is changed
+    except Misfit:
+        raise
+    except (SafetensorError, OSError, TypeError, ValueError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path} is not a readable checkpoint ({error}): delete it and train again.") from error
-    for prefix in ("model.", "last."):
-        state = part(tensors, prefix)
-        expected = {name: tuple(value.shape) for name, value in model.state_dict().items()}
-        found = {name: tuple(value.shape) for name, value in state.items()}
-        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-        if differing and (state or prefix == "model."):
-            raise ValueError(f"{path} belongs to another model: {', '.join(differing[:4])} differ(s) in name or shape. "
-                             "Build the model with the sizes it was trained with.")
-    parameters = [] if optimizer is None else optimizer.param_groups[0]["params"]
-    moments = {name: value.shape for name, value in part(tensors, "optimizer.").items() if not name.endswith(".step")}
-    fits = [name.split(".")[0].isdigit() and int(name.split(".")[0]) < len(parameters)
-            and shape == parameters[int(name.split(".")[0])].shape for name, shape in moments.items()]
-    if optimizer is not None and not all(fits):
-        raise ValueError(f"{path} was trained with other settings (prior_update): resume with the same ones.")
     return tensors, history
+
+
+def parse_history(text):
+    """The `History` in a checkpoint's metadata; raises ValueError, TypeError, RecursionError or OverflowError if the
+    text is not one that training writes."""
+    history = History(**json.loads(text))
+    for name in ("distortion", "rate", "beta", "validation", "seconds"):
+        values = getattr(history, name)
+        if not (isinstance(values, list) and all(type(value) in (int, float) for value in values)):
+            raise ValueError(f"its history's {name} is not a list of numbers")
+        if len(values) > len(history):
+            raise ValueError(f"its history's {name} has more epochs than its distortion")
+        if name != "validation" and not all(map(math.isfinite, values)):  # held-out data may overflow
+            raise ValueError(f"its history's {name} is not finite")
+    if type(history.interrupted) is not bool or type(history.stopped_early) is not bool:
+        raise ValueError("its history does not say how it ended")
+    if history.precision not in ("float32", "bfloat16", "auto"):
+        raise ValueError("its history's precision is unknown")
+    return history
+
+
+def describe(entry):
+    """(whether it holds floating-point numbers, shape) of a tensor in a file, which is not read for it."""
+    return entry.get_dtype().startswith(("F", "BF")), tuple(entry.get_shape())
+
+
+def require_fit(path, found, model, optimizer):
+    """Raises `Misfit` unless a file's tensors, as `describe` has them, are those of the model and the optimizer."""
+    expected = {name: (value.is_floating_point(), tuple(value.shape)) for name, value in model.state_dict().items()}
+    for prefix in ("model.", "last."):
+        state = part(found, prefix)
+        differing = sorted(name for name in expected.keys() | state.keys() if expected.get(name) != state.get(name))
+        if differing and (state or prefix == "model."):
+            raise Misfit(f"{path} belongs to another model: {', '.join(differing[:4])} differ(s) in name or shape. "
+                         "Build the model with the sizes it was trained with.")
+    if any(math.prod(shape) > 10_000 for name, (_, shape) in found.items() if name.startswith("generator")):
+        raise ValueError("no random generator is as large as its own")
+    if optimizer is not None:
+        moments = {}
+        for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
+            shape = tuple(parameter.shape)
+            moments[str(index)] = {"step": (True, ()), "exp_avg": (True, shape), "exp_avg_sq": (True, shape)}
+        state = {}
+        for name, value in part(found, "optimizer.").items():
+            index, _, entry = name.partition(".")
+            state.setdefault(index, {})[entry] = value
+        if any(moments.get(index) != entries for index, entries in state.items()):
+            raise Misfit(f"{path} was trained with other settings (prior_update): resume with the same ones.")
 
 
 def snapshot(model, optimizer=None, generator=None):
