@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from sklearn.exceptions import ConvergenceWarning
 
-from gmvae_lib.data import random_affine, views
+from gmvae_lib.data import near_float64, random_affine, views
 from gmvae_lib.likelihood import Binomial
 from gmvae_lib.mixture import GaussianMixture
 from gmvae_lib.prior import MixturePrior
@@ -111,9 +111,11 @@ def train_autoencoder(data, recipe, transform, likelihood=None, seed=0, **settin
 
 @torch.no_grad()
 def encode_views(vae, x, grouped, seed=0, size=1000):
-    """The encoder's means (N, V, d) of `grouped` images, `size` at a time: their views need not all be kept."""
+    """The encoder's means (N, V, d) of `grouped` images, in float64, `size` at a time: their views need not all be
+    kept."""
     generator = torch.Generator(vae.device).manual_seed(seed)
-    return torch.cat([vae.encode(grouped(part, generator))[0].double() for part in vae.check(x).split(size)])
+    parts = (vae.encode(grouped(part, generator))[0] for part in vae.check(x).split(size))
+    return torch.cat([near_float64(mean).double() for mean in parts])
 
 
 def fit_mixtures(latents, n_components, starts, min_var):

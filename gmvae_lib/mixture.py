@@ -341,7 +341,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         spread = {"full": (k, dim, dim), "diag": (k, dim), "spherical": (k,), "tied": (dim, dim)}[self.covariance_type]
         checked = []
         for (name, value), shape in zip(given.items(), ((k,), (k, dim), spread), strict=True):
-            value = None if value is None else torch.as_tensor(value).to("cpu", torch.float64)
+            value = None if value is None else torch.as_tensor(value).cpu().double()
             if value is not None and (tuple(value.shape) != shape or not value.isfinite().all()):
                 raise ValueError(f"{name} has shape {tuple(value.shape)}: expected finite values of shape {shape}.")
             checked.append(value)

@@ -10,7 +10,7 @@ import math
 import torch
 import torch.distributed as dist
 
-from gmvae_lib.data import blocks, check_columns, pick_device, pick_dtype
+from gmvae_lib.data import blocks, check_columns, near_float64, pick_device, pick_dtype
 
 CHUNK_BYTES = 2**23  # one chunk's numbers: small enough for the cache, large enough to share among cores (measured)
 DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
@@ -37,13 +37,19 @@ class Points:
         self.device = pick_device(device, float64=True)
         self.dtype = pick_dtype(self.device) if dtype is None else dtype
         self.distributed = distributed
-        self.weights, self.kept = weights, {}  # what sweeps keep for the next one
+        self.weights = None if weights is None else weights.to(self.device)
+        self.kept = {}  # what sweeps keep for the next one
         if isinstance(x, torch.Tensor):
-            x = x.detach().cpu() if x.device.type == "mps" else x.detach()  # which has no float64
+            x = near_float64(x.detach())
             if self.device.type == "cuda" and 2 * x.nbytes < torch.cuda.mem_get_info(self.device)[0]:
                 x = x.to(self.device)
         read = (lambda: [x]) if isinstance(x, torch.Tensor) else x
-        self.batches = lambda: (batch.unsqueeze(1) if batch.ndim == 2 else batch for batch in read())  # (n, V, D) each
+
+        def batches():
+            for batch in map(near_float64, read()):
+                yield batch.unsqueeze(1) if batch.ndim == 2 else batch  # (n, V, D)
+
+        self.batches = batches
         if center is None:
             center, scale = self._survey()
         else:
@@ -123,13 +129,13 @@ class Points:
         first = self.first
         for batch in self.batches():
             here = (order >= first) & (order < first + len(batch))
-            inside = (order[here] - first).to(batch.device)
-            here = here.to(self.device)
-            found[here, :-1] = (batch[inside].to(self.device, torch.float64).mean(1) - self.center) / self.scale
+            inside = order[here] - first
+            chosen, here = batch[inside.to(batch.device)], here.to(self.device)
+            found[here, :-1] = (chosen.to(self.device, torch.float64).mean(1) - self.center) / self.scale
             if self.weights is None:
                 found[here, -1] = 1
             else:
-                found[here, -1] = self.weights[inside].to(self.device, torch.float64)
+                found[here, -1] = self.weights[inside.to(self.device)].double()
             first += len(batch)
         found, = self.total(found[place.argsort().to(self.device)])
         return found[:, :-1], found[:, -1]

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from gmvae_lib import families
+from gmvae_lib.data import near_float64
 from gmvae_lib.gaussian import (
     entropy_diag,
     floored,
@@ -216,9 +217,11 @@ class MixturePrior(Mixture):
         (N, K), by default the current responsibilities. It is EM's, with each point's variance added.
         Eqs. (8.22)–(8.25). Sums are taken about the old means, so that far-off clusters lose no digits."""
         resp = self.responsibilities(mean, log_var) if resp is None else resp
-        resp = resp.repeat_interleave(n_views(mean), 0).T.double()
-        mean, var = mean.flatten(0, -2).double(), log_var.flatten(0, -2).double().exp()
-        reference = self.means.double()
+        resp = resp.repeat_interleave(n_views(mean), 0)
+        given = (resp, mean.flatten(0, -2), log_var.flatten(0, -2), self.weights, self.means, self.covariances)
+        resp, mean, log_var, *previous = (near_float64(value).double() for value in given)
+        previous, resp, var = families.Parameters(*previous), resp.T, log_var.exp()
+        reference = previous.means
         counts = resp.sum(1)
         first, second = [], []
         for r, center in zip(resp, reference, strict=True):
@@ -228,7 +231,6 @@ class MixturePrior(Mixture):
         second = torch.stack(second)
         if self.covariance_type == "diag":
             second = second.diagonal(dim1=1, dim2=2)
-        previous = families.Parameters(self.weights.double(), reference, self.covariances.double())
         statistics = families.Statistics(counts, torch.stack(first), second, reference)
         self.set_parameters(*families.maximization(statistics, self.covariance_type, 0.0, previous))
 
@@ -238,7 +240,7 @@ class MixturePrior(Mixture):
 
         Covariances are (K, d) for "diag", (K, d, d) for "full"; variances below `min_var` are raised to it.
         """
-        given = [torch.as_tensor(value) for value in (weights, means, covariances)]
+        given = [near_float64(torch.as_tensor(value)) for value in (weights, means, covariances)]
         found = [tuple(value.shape) for value in given]
         expected = [tuple(value.shape) for value in (self.logits, self.means, self.covariances)]
         if found != expected:
