@@ -1,22 +1,21 @@
 """Chapter 11's comparison on MNIST: standard normal, mixture and VampPrior, same network and budget, as −log p(x).
 
-    python -m tests.benchmarks.nll FOLDER [--epochs 50] [--components 100] [--images 1000] [--samples 5000] [--seed 0]
+    python -m tests.benchmarks.nll [--epochs 50] [--components 100] [--images 1000] [--samples 5000] [--seed 0]
 
-FOLDER holds MNIST's four idx files, gzipped or not. Pixels become black or white once, by a draw from their grey value.
+Pixels become black or white once, by a draw from their grey value.
 Only training images are trained on; nothing is chosen, and there is no early stopping. Prints a line for each prior:
 −ELBO and −log p(x) of held-out images, and the difference to the standard normal on the same images, each with its
 standard error over images.
 """
 
 import argparse
-import gzip
 import math
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
 
+from gmvae_lib.data import load
 from gmvae_lib.evaluation import log_likelihood
 from gmvae_lib.likelihood import Bernoulli
 from gmvae_lib.prior import MixturePrior, StandardNormal, VampPrior
@@ -26,23 +25,9 @@ from gmvae_lib.vae import VAE
 PRIORS = ("standard", "VampPrior", "mixture")
 
 
-def read_images(path):
-    """The images (N, H * W) of an idx file, gzipped or not, as uint8; ValueError if it is none."""
-    raw = path.read_bytes()
-    raw = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
-    magic, n, height, width = np.frombuffer(raw[:16].ljust(16, b"\0"), ">i4").tolist()
-    if magic != 2051 or len(raw) != 16 + n * height * width:
-        raise ValueError(f"{path} is not an idx file of images.")
-    return np.frombuffer(raw, np.uint8, offset=16).reshape(n, height * width)
-
-
-def binarized(folder, split, seed=0):
+def binarized(split, seed=0):
     """MNIST's images as 0 and 1, each pixel drawn once with its grey value as probability: (N, 784) float32."""
-    name = {"train": "train-images-idx3-ubyte", "test": "t10k-images-idx3-ubyte"}[split]
-    found = [path for path in (Path(folder) / f"{name}.gz", Path(folder) / name) if path.exists()]
-    if not found:
-        raise FileNotFoundError(f"{folder} holds neither {name}.gz nor {name}: give the folder of MNIST's files.")
-    grey = read_images(found[0])
+    grey = load("mnist", split).x.numpy()
     draws = np.random.default_rng([seed, len(grey)]).random(grey.shape, dtype=np.float32)
     return torch.from_numpy((draws < grey / np.float32(255)).astype(np.float32))
 
@@ -85,12 +70,11 @@ def mean_error(values):
 def main():
     """The comparison, as its options say."""
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.nll", description=__doc__.splitlines()[0])
-    parser.add_argument("folder", type=Path)
     for name, value in {"epochs": 50, "components": 100, "images": 1000, "samples": 5000, "seed": 0}.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     options = parser.parse_args()
-    train, test = (binarized(options.folder, split) for split in ("train", "test"))
-    print(f"{vars(options) | {'folder': options.folder.name}}", flush=True)
+    train, test = (binarized(split) for split in ("train", "test"))
+    print(vars(options), flush=True)
     compare(train, test[:options.images], options.epochs, options.components, options.samples, seed=options.seed,
             show=lambda line: print(line, flush=True))
 
