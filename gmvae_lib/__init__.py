@@ -1,7 +1,7 @@
 """The library that the course builds, chapter by chapter: Gaussian mixtures, EM, and variational autoencoders.
 
 Each module has one job and imports only from the modules before it:
-data, gaussian, em, mixture, likelihood, prior, network, vae, checkpoint, training, evaluation, figures, pretrained,
+downloads, data, gaussian, em, mixture, likelihood, prior, network, vae, checkpoint, training, evaluation, figures, pretrained,
 explorers, exercises.
 """
 

@@ -8,13 +8,37 @@ import gzip
 import math
 import os
 import struct
+import tempfile
 import zlib
 from pathlib import Path
 
 import numpy as np
 
 VARIABLE = "GMVAE_DATA"
-NAMES = ("mnist", "fashion-mnist")
+MIRRORS = {  # tried in this order
+    "mnist": ("https://ossci-datasets.s3.amazonaws.com/mnist/",
+              "https://storage.googleapis.com/cvdf-datasets/mnist/",
+              "https://raw.githubusercontent.com/fgnt/mnist/master/"),
+    "fashion-mnist": ("http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+                      "https://raw.githubusercontent.com/zalandoresearch/fashion-mnist/master/data/fashion/",
+                      "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"),
+}
+FILES = {  # bytes and SHA-256 of each, as TensorFlow Datasets and others publish them
+    "mnist": {
+        "train-images-idx3-ubyte.gz": (9912422, "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"),
+        "train-labels-idx1-ubyte.gz": (28881, "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"),
+        "t10k-images-idx3-ubyte.gz": (1648877, "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6"),
+        "t10k-labels-idx1-ubyte.gz": (4542, "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6"),
+    },
+    "fashion-mnist": {
+        "train-images-idx3-ubyte.gz": (26421880, "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84"),
+        "train-labels-idx1-ubyte.gz": (29515, "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845"),
+        "t10k-images-idx3-ubyte.gz": (4422102, "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073"),
+        "t10k-labels-idx1-ubyte.gz": (5148, "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5"),
+    },
+}
+NAMES = tuple(FILES)
+TIMEOUT = 20.0  # seconds that a mirror may be silent
 LIMIT = 2**26  # bytes that an array may claim: the largest of these files, unpacked, holds 47,040,000
 
 
@@ -47,10 +71,14 @@ def read_split(name, split, download=True):
 
 def _locate(name, file, download):
     path = find(name, file)
-    if path is None:
-        raise FileNotFoundError(f"{file} is not in {data_folder() / name}: put it there, or set {VARIABLE} to the "
-                                "folder that holds it.")
-    return path
+    if path is None and not download:
+        raise FileNotFoundError(f"{file} is not in {data_folder() / name}. {_advice(name)}")
+    return path or fetch(name, file)
+
+
+def _advice(name):
+    return (f"Put {', '.join(FILES[name])}, gzipped or not, into {data_folder() / name}, or set the environment "
+            f"variable {VARIABLE} to a folder that holds them in its subfolder {name}.")
 
 
 def find(name, file):
@@ -59,6 +87,54 @@ def find(name, file):
     names += [known.removesuffix(".gz") for known in names]
     folders = [data_folder() / name] + ([data_folder()] if name == "mnist" else [])
     return next((path for folder in folders for known in names if (path := folder / known).is_file()), None)
+
+
+def fetch(name, file):
+    """Fetches the data set's file into the folder of data sets, from the first mirror that sends the right bytes.
+
+    Returns its path. Raises FileNotFoundError, with what was tried and what to do instead, where no mirror does or the
+    file cannot be written. The file appears there whole or not at all.
+    """
+    import pooch
+    from requests import RequestException
+    from tqdm.auto import tqdm
+
+    def get(url, path, _):
+        with open(path, "wb") as opened, tqdm(total=size, desc=file, unit="B", unit_scale=True, disable=silent) as bar:
+            pooch.HTTPDownloader(timeout=TIMEOUT)(url, _Metered(opened, size, bar), None)
+
+    folder, (size, sha256), failures = data_folder() / name, FILES[name][file], []
+    silent = os.environ.get("GMVAE_PROGRESS") == "0"
+    pooch.get_logger().setLevel("WARNING")  # the bar says the same
+    for url in (mirror + file for mirror in MIRRORS[name]):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".fetching-", dir=folder) as staging:
+                path = Path(pooch.retrieve(url, sha256, file, staging, downloader=get))
+                path.chmod(0o666 & folder.stat().st_mode)  # whoever may read the folder may read the file
+                return path.replace(folder / file)
+        except (RequestException, ValueError) as error:  # ValueError: the bytes are others
+            failures.append(f"\n  {url}: {error}")
+        except OSError as error:
+            raise FileNotFoundError(f"{file} cannot be written to {folder} ({error}). {_advice(name)}") from error
+    raise FileNotFoundError(f"No mirror gave {file} of {name}:{''.join(failures)}\n{_advice(name)}")
+
+
+class _Metered:
+    """The open file that a download is written to: moves the bar, and ends a download that is longer than it should."""
+
+    def __init__(self, file, size, bar):
+        self.file, self.left, self.bar = file, size, bar
+
+    def write(self, chunk):
+        self.left -= len(chunk)
+        if self.left < 0:
+            raise ValueError(f"it sends more than the {self.bar.total:,} bytes of the file.")
+        self.file.write(chunk)
+        self.bar.update(len(chunk))
+
+    def flush(self):
+        self.file.flush()
 
 
 def read_idx(path, ndim):

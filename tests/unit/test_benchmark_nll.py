@@ -1,7 +1,5 @@
 """The comparison of priors on MNIST (tests/benchmarks/nll.py), on a few small images."""
 
-import gzip
-
 import numpy as np
 import pytest
 import torch
@@ -9,6 +7,7 @@ import torch
 from gmvae_lib.data import load
 from gmvae_lib.prior import MixturePrior, VampPrior
 from tests.benchmarks.nll import binarized, build, compare
+from tests.unit.idx_files import idx
 
 
 @pytest.fixture(autouse=True)
@@ -18,9 +17,8 @@ def mnist(tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     for name, n in (("train", 60), ("t10k", 20)):
         grey = rng.choice(np.array([0, 128, 255], np.uint8), (n, 28, 28))
-        for kind, array in (("images-idx3", grey), ("labels-idx1", np.zeros(n, np.uint8))):
-            raw = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes() + array.tobytes()
-            (tmp_path / f"{name}-{kind}-ubyte.gz").write_bytes(gzip.compress(raw))
+        (tmp_path / f"{name}-images-idx3-ubyte.gz").write_bytes(idx(grey))
+        (tmp_path / f"{name}-labels-idx1-ubyte.gz").write_bytes(idx(np.zeros(n, np.uint8)))
 
 
 def test_pixels_become_black_or_white_with_their_grey_value_as_probability():

@@ -1,6 +1,5 @@
 """MNIST's and Fashion-MNIST's files: found in any usual place and spelling, and read as they are."""
 
-import gzip
 import os
 
 import numpy as np
@@ -9,25 +8,7 @@ import torch
 
 from gmvae_lib.data import load
 from gmvae_lib.downloads import read_idx
-
-
-def idx(array, packed=True):
-    """The idx file of an array of unsigned bytes."""
-    raw = np.array([0x800 + array.ndim, *array.shape], ">u4").tobytes() + array.tobytes()
-    return gzip.compress(raw, 1) if packed else raw
-
-
-def write(folder, seed=0, sizes=(7, 5), packed=True, dot=False):
-    """Small files of both splits in the folder; returns their images (N, 784) and labels (N,), by split."""
-    folder.mkdir(parents=True, exist_ok=True)
-    rng, truth = np.random.default_rng(seed), {}
-    for split, prefix, n in zip(("train", "test"), ("train", "t10k"), sizes):
-        images, labels = rng.integers(0, 256, (n, 28, 28), np.uint8), rng.integers(0, 10, n, np.uint8)
-        for kind, array in (("images-idx3", images), ("labels-idx1", labels)):
-            name = f"{prefix}-{kind}-ubyte".replace("-idx", ".idx" if dot else "-idx")
-            (folder / (name + ".gz" * packed)).write_bytes(idx(array, packed))
-        truth[split] = torch.tensor(images.reshape(n, 784)), torch.tensor(labels)
-    return truth
+from tests.unit.idx_files import idx, write
 
 
 @pytest.fixture
