@@ -3,16 +3,19 @@
 Files are safetensors, which hold numbers and no code, and are written whole or not at all.
 """
 
+import contextlib
+import glob
 import json
 import math
 import os
 import tempfile
+import time
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 
 
 @dataclass
@@ -53,12 +56,14 @@ def save_checkpoint(path, model, optimizer=None, generator=None, history=None, b
     metadata = {} if history is None else {"history": json.dumps(asdict(history))}
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
+    for left in path.parent.glob(f"{glob.escape(path.name)}.*.part"):  # by a process that was killed while it wrote
+        with contextlib.suppress(FileNotFoundError):  # another process may tidy up too
+            if time.time() - left.stat().st_mtime > 3600:
+                left.unlink()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
-        temporary.touch()
-        mode = temporary.stat().st_mode  # the usual one; safetensors makes files that nobody else may read
-        save_file({name: value.cpu().contiguous() for name, value in tensors.items()}, temporary, metadata)
-        temporary.chmod(mode)
+        # Not safetensors' save_file: killed, it leaves a file behind whose name says nothing.
+        temporary.write_bytes(save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -1,5 +1,5 @@
-"""Checkpoints made to harm: code in disguise, sizes that lie, histories that are none. Each is refused, nothing of it is
-run, and the memory that it costs has a bound."""
+"""Checkpoints made to harm: code in disguise, sizes that lie, histories that are none. Each is refused, nothing of it
+is run, and the memory that it costs has a bound."""
 
 import copy
 import json
@@ -235,8 +235,9 @@ write("many names", *header({f"model.{i}": (1,) for i in range(100_000)}))
 write("a long history", *header(mine, "[" * 50_000_000))
 write("harmless", *header(mine | {"unused": huge}))
 load_checkpoint(folder / "harmless", model, optimizer, generator)
-before = peak()
 for path in sorted(folder.iterdir()):
+    Path("/proc/self/clear_refs").write_text("5")  # the peak starts again from what is in use now
+    before = peak()
     try:
         load_checkpoint(path, model, optimizer, generator)
         said = "read"

@@ -8,6 +8,7 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from gmvae_lib import checkpoint, training
 from gmvae_lib.data import load
@@ -25,7 +26,7 @@ def small(seed=0, prior=None, hidden=(16,)):
 
 def same(a, b):
     a, b = (m if isinstance(m, dict) else m.state_dict() for m in (a, b))
-    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+    return a.keys() == b.keys() and all(a[name].cpu().equal(b[name].cpu()) for name in a)
 
 
 def run(code, *arguments, **settings):
@@ -155,7 +156,7 @@ def test_a_full_disk_leaves_the_old_checkpoint_and_no_litter(error, tmp_path, mo
     path, model = tmp_path / "model.safetensors", small()
     save_checkpoint(path, model, history=History([1.0]))
     before = path.read_bytes()
-    monkeypatch.setattr(*((checkpoint, "save_file") if error is full_disk else (checkpoint.os, "replace")), full_disk)
+    monkeypatch.setattr(*((checkpoint, "save") if error is full_disk else (checkpoint.os, "replace")), full_disk)
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(path, small(1))
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
@@ -166,7 +167,7 @@ def test_a_disk_that_fills_up_costs_the_checkpoint_but_not_the_training(tmp_path
     fit(model, X, epochs=1, checkpoint=path)
     before = path.read_bytes()
     monkeypatch.setattr(training, "SAVE_EVERY", 0)
-    monkeypatch.setattr(checkpoint, "save_file", full_disk)
+    monkeypatch.setattr(checkpoint, "save", full_disk)
     with pytest.warns(RuntimeWarning, match="could not be written, an older one is kept .*No space left"):
         history = fit(model, X, epochs=3, checkpoint=path, resume=True)
     assert len(history) == 3 and path.read_bytes() == before and os.listdir(tmp_path) == [path.name]
@@ -208,9 +209,9 @@ DAMAGE = {
     "text": lambda content, path: path.write_text("<html>404 Not Found</html>"),
     "pickled": lambda content, path: torch.save(small().state_dict(), path),
     "a folder": lambda content, path: (path.unlink(), path.mkdir()),
-    "another history": lambda content, path: checkpoint.save_file(
+    "another history": lambda content, path: save_file(
         {f"model.{k}": v for k, v in small().state_dict().items()}, path, {"history": '{"epochs": 3}'}),
-    "a broken history": lambda content, path: checkpoint.save_file(
+    "a broken history": lambda content, path: save_file(
         {f"model.{k}": v for k, v in small().state_dict().items()}, path, {"history": "{"}),
 }
 
@@ -307,7 +308,7 @@ def test_interrupting_twice_leaves_the_old_checkpoint(tmp_path, monkeypatch):
     def again(*args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(checkpoint, "save_file", again)
+    monkeypatch.setattr(checkpoint, "save", again)
     with pytest.raises(KeyboardInterrupt):
         fit(small(), X, epochs=3, checkpoint=path, on_epoch=again)
     assert path.read_bytes() == before and os.listdir(tmp_path) == [path.name]

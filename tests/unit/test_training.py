@@ -7,11 +7,12 @@ import sys
 
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch.distributions import MultivariateNormal
 from torch.utils.data import DataLoader, TensorDataset
 
-from gmvae_lib import checkpoint, training
-from gmvae_lib.data import Dataset, load, random_affine
+from gmvae_lib import training
+from gmvae_lib.data import Dataset, load, pick_device, random_affine
 from gmvae_lib.likelihood import Gaussian
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.training import (
@@ -29,15 +30,21 @@ from gmvae_lib.vae import VAE
 X = load("digits").x[:300]
 
 
+@pytest.fixture(autouse=True)
+def on_each_device(device, monkeypatch):
+    """Where a test names none, `fit` trains on each device in turn."""
+    monkeypatch.setattr(training, "pick_device", lambda asked=None: pick_device(device if asked is None else asked))
+
+
 def small(prior=None, seed=0, **settings):
     torch.manual_seed(seed)
     return VAE.build(64, 3, (16,), prior=prior, **settings)
 
 
 def same(a, b):
-    """Whether two models are equal to the last bit."""
+    """Whether two models are equal to the last bit, wherever they are."""
     a, b = a.state_dict(), b.state_dict()
-    return a.keys() == b.keys() and all(a[name].equal(b[name]) for name in a)
+    return a.keys() == b.keys() and all(a[name].cpu().equal(b[name].cpu()) for name in a)
 
 
 # The loop itself
@@ -82,7 +89,7 @@ def test_reaches_what_a_data_loader_reaches():
             (-plain.elbo(batch).value.mean()).backward()
             optimizer.step()
     with torch.no_grad():
-        ends = [-m.elbo(X, generator=torch.Generator().manual_seed(0)).value.mean().item() for m in (ours, plain)]
+        ends = [sum(-m.elbo(X).value.mean().item() for _ in range(4)) / 4 for m in (ours, plain)]
     assert ends[0] == pytest.approx(ends[1], rel=0.03)
 
 
@@ -196,7 +203,7 @@ def test_the_em_update_is_the_priors_m_step_on_the_encoded_data():
     expected = small(MixturePrior(3, 3))
     with torch.no_grad():
         expected.prior.update(*expected.encode(X))
-    assert torch.allclose(model.prior.means, expected.prior.means, atol=1e-5)
+    assert torch.allclose(model.prior.means.cpu(), expected.prior.means, atol=1e-4)
 
 
 def test_a_parameter_frozen_by_hand_stays_frozen():
@@ -205,7 +212,7 @@ def test_a_parameter_frozen_by_hand_stays_frozen():
     before = model.prior.means.clone()
     for update in ("gradient", "fixed"):
         fit(model, X, epochs=1, prior_update=update)
-        assert model.prior.means.equal(before) and not model.prior.means.requires_grad
+        assert model.prior.means.cpu().equal(before) and not model.prior.means.requires_grad
         assert model.prior.logits.requires_grad
 
 
@@ -275,10 +282,11 @@ def test_the_progress_bar_can_be_had_and_is_off_where_the_environment_says_so(mo
     assert training._watched(None) and not training._watched(False)
 
 
-def test_trains_on_every_device(device):
+def test_trains_where_it_is_asked_to(device):
     model = small(MixturePrior(3, 3, "full"))
-    history = fit(model, X, epochs=2, prior_update="em", device=device, precision="bfloat16")
-    assert model.device.type == device and math.isfinite(history.distortion[-1])
+    for place in ("cpu", device):
+        history = fit(model, X, epochs=2, prior_update="em", device=place, precision="bfloat16")
+        assert model.device.type == place and math.isfinite(history.distortion[-1])
 
 
 def test_the_model_is_left_ready_for_use():
@@ -395,7 +403,7 @@ def test_a_random_state_of_another_device_is_left_out(tmp_path):
     save_checkpoint(path, model)
     other = torch.Generator().manual_seed(3)
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
-    checkpoint.save_file(tensors | {"generator": torch.zeros(16, dtype=torch.uint8)}, path)
+    save_file(tensors | {"generator": torch.zeros(16, dtype=torch.uint8)}, path)
     before = other.get_state()
     load_checkpoint(path, model, generator=other)
     assert other.get_state().equal(before)
