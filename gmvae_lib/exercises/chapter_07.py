@@ -101,6 +101,11 @@ EXERCISES = {
                 lambda z, mean, log_var: torch.logsumexp((-0.5 * (
                     LOG_2PI + log_var + (z.unsqueeze(1) - mean) ** 2 * log_var.exp())).sum(-1), 1)
                 - math.log(len(mean)),
+            "the factor one half in front of each Gaussian's exponent is missing.":
+                lambda z, mean, log_var: torch.logsumexp(2 * _terms(z, mean, log_var).sum(-1), 1)
+                - math.log(len(mean)),
+            "you took the mean over dimensions: coordinates multiply, so their logarithms add up.":
+                lambda z, mean, log_var: torch.logsumexp(_terms(z, mean, log_var).mean(-1), 1) - math.log(len(mean)),
             "you summed over the points z: the sum runs over the images.":
                 lambda z, mean, log_var: torch.logsumexp(_terms(z, mean, log_var).sum(-1), 0) - math.log(len(mean)),
         },
@@ -122,6 +127,8 @@ EXERCISES = {
                 lambda log_q: (log_q.diagonal() - (log_q - torch.diag(torch.full((len(log_q),), math.inf).to(log_q)))
                                .nan_to_num(nan=-math.inf, neginf=-math.inf).logsumexp(1)).mean()
                 + math.log(len(log_q)),
+            "q(z) is the mean of densities: you took the mean of their logarithms.":
+                lambda log_q: (log_q.diagonal() - log_q.mean(1)).mean(),
             "average over the images: you summed.":
                 lambda log_q: len(log_q) * _information(log_q),
             "the sign is wrong: information is not negative on average.": lambda log_q: -_information(log_q),
@@ -173,6 +180,8 @@ EXERCISES = {
             "take the difference first: both priors have the same draws, and what they share cancels.":
                 lambda log_r, log_p: (_gain(log_r, log_p)[0], torch.hypot(
                     log_r.mean(0).std(), log_p.mean(0).std()) / math.sqrt(log_r.shape[1])),
+            "divide by the root of the number of images, not of draws.":
+                lambda log_r, log_p: (_gain(log_r, log_p)[0], (log_r - log_p).mean(0).std() / math.sqrt(len(log_r))),
             "the sign is wrong: the gain is log r minus log p.":
                 lambda log_r, log_p: (-_gain(log_r, log_p)[0], _gain(log_r, log_p)[1]),
             "the standard deviation divides by N - 1 (or the error by N (N - 1)): you divided by N.":

@@ -156,6 +156,9 @@ EXERCISES = {
                 lambda kl, w: (w.log() + kl).softmax(1),
             "you normalized over the images (dim 0): each image's row must sum to one.":
                 lambda kl, w: (w.log() - kl).softmax(0),
+            "these are the logarithms of the responsibilities.": lambda kl, w: (w.log() - kl).log_softmax(1),
+            "the rows must sum to one: divide by their sum (softmax).": lambda kl, w: w * (-kl).exp(),
+            "you divided by the weights: a heavy component gets more.": lambda kl, w: (-w.log() - kl).softmax(1),
             "you added pi_k instead of its logarithm.": lambda kl, w: (w - kl).softmax(1),
             "exp(-KL) underflows for far encoders: subtract in log space, and let softmax or logsumexp do the rest.":
                 _linear_space,
@@ -181,6 +184,10 @@ EXERCISES = {
                 lambda kl, w, r: (r * (kl - w.log())).sum(1),
             "the sign of KL(gamma || pi) is wrong: it has the logarithm of gamma over pi.":
                 lambda kl, w, r: (r * (kl + w.log()) - torch.xlogy(r, r)).sum(1),
+            "this is the collapsed rate, which holds for the best responsibilities only: here any are given.":
+                lambda kl, w, r: -(w.log() - kl).logsumexp(1),
+            "you averaged over the components: both terms are sums.":
+                lambda kl, w, r: (r * (kl - w.log()) + torch.xlogy(r, r)).mean(1),
             "you summed over the images (dim 0): the sum is over components.":
                 lambda kl, w, r: (r * (kl - w.log()) + torch.xlogy(r, r)).sum(0),
         },
@@ -207,6 +214,10 @@ EXERCISES = {
             "the distance is measured with Sigma^-1: you multiplied by Sigma.":
                 lambda m, v, u, s: kl_full(m, v, u, s)
                 + 0.5 * (m - u) @ (s @ (m - u) - torch.linalg.solve(s, m - u)),
+            "log_var is log sigma^2 already: inside the bracket its sum is not halved.":
+                lambda m, v, u, s: kl_full(m, v, u, s) + 0.25 * v.sum(),
+            "the sign of the component's log-determinant is wrong: a wide component costs log |Sigma| more.":
+                lambda m, v, u, s: kl_full(m, v, u, s) - torch.logdet(s),
             "the sign of the encoder's log-determinant is wrong: it is - sum_i log sigma_i^2.":
                 lambda m, v, u, s: kl_full(m, v, u, s) + v.sum(),
         },
@@ -231,6 +242,13 @@ EXERCISES = {
                 lambda m, v, r: _m_step(m, v.exp().mean(0).expand_as(v), r),
             "you returned standard deviations: variances were asked for.":
                 lambda m, v, r: (*m_step(m, v, r)[:2], m_step(m, v, r)[2].sqrt()),
+            "you returned the logarithms of the variances.":
+                lambda m, v, r: (*m_step(m, v, r)[:2], m_step(m, v, r)[2].log()),
+            "divide the scatter by N_k, not by N_k - 1: this is the maximum of the bound.":
+                lambda m, v, r: (*m_step(m, v, r)[:2],
+                                 m_step(m, v, r)[2] * (r.sum(0) / (r.sum(0) - 1)).unsqueeze(1)),
+            "the weights are N_k / N: you divided by K.":
+                lambda m, v, r: (r.sum(0) / r.shape[1], *m_step(m, v, r)[1:]),
             "the weights are N_k / N: yours are the counts N_k.":
                 lambda m, v, r: (r.sum(0), *m_step(m, v, r)[1:]),
         },
@@ -250,6 +268,10 @@ EXERCISES = {
                 lambda r, z, w, m, v: (r * (r.log() - _log_posterior(z, w, m, v))).sum(1).mean(),
             "you averaged over the components too: a KL is a sum over them.":
                 lambda r, z, w, m, v: gap(r, z, w, m, v) / len(r),
+            "sum_k gamma_k log gamma_k is missing: this is the cross-entropy alone.":
+                lambda r, z, w, m, v: -(_log_posterior(z, w, m, v) @ r).mean(),
+            "the sign is wrong: a gap is a KL divergence, and never negative.":
+                lambda r, z, w, m, v: -gap(r, z, w, m, v),
             "you summed over the draws: an expectation is their mean.":
                 lambda r, z, w, m, v: len(z) * gap(r, z, w, m, v),
         },

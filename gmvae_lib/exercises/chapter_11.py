@@ -69,6 +69,12 @@ EXERCISES = {
                 lambda log_w: (log_w.exp().mean(0).log(), log_w.exp().sum(0) ** 2 / (log_w.exp() ** 2).sum(0)),
             "exp underflows in the effective sample size: compute its logarithm by logsumexp first.":
                 lambda log_w: (_estimate(log_w)[0], log_w.exp().sum(0) ** 2 / (log_w.exp() ** 2).sum(0)),
+            "the draws are in the rows: you divided by the number of images, not of draws.":
+                lambda log_w: (log_w.logsumexp(0) - math.log(log_w.shape[1]), _estimate(log_w)[1]),
+            "the estimate comes first, then the effective sample size: you exchanged them.":
+                lambda log_w: _estimate(log_w)[::-1],
+            "this is the sum of ratios over their largest: the effective sample size has squares.":
+                lambda log_w: (_estimate(log_w)[0], (log_w - log_w.amax(0)).exp().sum(0)),
             "the effective sample size is upside down: the square of the sum stands above.":
                 lambda log_w: (_estimate(log_w)[0], 1 / _estimate(log_w)[1]),
             "this is the logarithm of the effective sample size.":
@@ -90,6 +96,10 @@ EXERCISES = {
                 lambda a, b: (_comparison(a, b)[0], (b - a).std() / len(a)),
             "the sign is wrong: b is better where its log-likelihood is larger.":
                 lambda a, b: (-_comparison(a, b)[0], _comparison(a, b)[1]),
+            "divide by the root of N: the N - 1 is in the standard deviation already.":
+                lambda a, b: (_comparison(a, b)[0], (b - a).std() / math.sqrt(len(a) - 1)),
+            "this is the variance of the mean: take the root.":
+                lambda a, b: (_comparison(a, b)[0], (b - a).var() / len(a)),
             "the standard deviation divides by N - 1: you divided by N.":
                 lambda a, b: (_comparison(a, b)[0], (b - a).std(correction=0) / math.sqrt(len(a))),
             "the errors of both means do not add: they belong to the same images.":
@@ -111,6 +121,10 @@ EXERCISES = {
                                    - scores[scores.mean(1).argmax(), n:].mean()),
             "this is the score on the images that chose: the verdict is the others'.":
                 lambda scores, n: (scores[:, :n].mean(1).max(), _choice(scores, n)[1]),
+            "the verdict is the others' alone: you averaged the chosen model over all images.":
+                lambda scores, n: (scores[scores[:, :n].mean(1).argmax()].mean(), _choice(scores, n)[1]),
+            "the second is the optimism, promised minus kept: you returned what was promised.":
+                lambda scores, n: (_choice(scores, n)[0], scores[:, :n].mean(1).max()),
             "log-likelihoods: the largest is the best, you took the smallest.":
                 lambda scores, n: tuple(-value for value in _choice(-scores, n)),
             "the optimism's sign is wrong: what was promised, minus what was kept.":
@@ -138,6 +152,11 @@ EXERCISES = {
                 lambda scores: (scores[0].std(), *_errors(scores)[1:]),
             "the first asks about the first training only: you averaged the trainings before.":
                 lambda scores: (scores.mean(0).std() / math.sqrt(scores.shape[1]), *_errors(scores)[1:]),
+            "a new training is asked for: this is the spread over images and trainings together.":
+                lambda scores: (*_errors(scores)[:2], scores.std()),
+            "the error of the mean over trainings asks about M trainings: divide by the root of M, not of N.":
+                lambda scores: (_errors(scores)[0], _errors(scores)[2] / math.sqrt(scores.shape[1]),
+                                _errors(scores)[2]),
             "average over the images first, then look at the spread of the trainings: you did it the other way round.":
                 lambda scores: (_errors(scores)[0], scores.std(0).mean() / math.sqrt(len(scores)),
                                 scores.std(0).mean()),
@@ -157,6 +176,13 @@ EXERCISES = {
                     torch.logsumexp(log_given + log_prior - log_q, 0) - math.log(len(log_q)),
             "alpha is the prior's share: you gave it to q.":
                 lambda log_given, log_prior, log_q, alpha: _defence(log_given, log_prior, log_q, 1 - alpha),
+            "divided by the prior alone it would be for draws from the prior: these came from the mixture.":
+                lambda log_given, log_prior, log_q, alpha: log_given.logsumexp(0) - math.log(len(log_q)),
+            "a mixture adds its two parts: you took the larger one.":
+                lambda log_given, log_prior, log_q, alpha:
+                    torch.logsumexp(log_given + log_prior - torch.maximum(math.log(1 - alpha) + log_q,
+                                                                          math.log(alpha) + log_prior), 0)
+                    - math.log(len(log_q)),
             "a mixture adds densities, not their logarithms: use logaddexp.":
                 lambda log_given, log_prior, log_q, alpha:
                     torch.logsumexp(log_given + log_prior - (1 - alpha) * log_q - alpha * log_prior, 0)

@@ -517,6 +517,9 @@ EXERCISES = {
                 lambda x, m, v, e: toy_elbo(x, m, v, e, scale=1.0),
             "the KL in closed form has the same mean over many draws, but here all three are taken at the one draw z.":
                 lambda x, m, v, e: _line(x, m + (0.5 * v).exp() * e, NOISE) - 0.5 * (m.square() + v.exp() - 1 - v),
+            "a quarter is the variance of the noise, not its standard deviation.":
+                lambda x, m, v, e: toy_elbo(x, m, v, e) + _line(x, m + (0.5 * v).exp() * e, 2 * NOISE)
+                - _line(x, m + (0.5 * v).exp() * e, NOISE),
             "log q(z|x) must be subtracted.": lambda x, m, v, e: toy_elbo(x, m, v, e, entropy=-1.0),
             "log q(z|x) is missing: the bound is an average of log p(x,z) - log q(z|x).":
                 lambda x, m, v, e: toy_elbo(x, m, v, e, entropy=0.0),
