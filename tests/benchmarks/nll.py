@@ -58,8 +58,8 @@ def compare(train, test, epochs=50, components=100, samples=5000, batch_size=256
         bound = -log_likelihood(model, test, samples, seed=seed, chunk=5 * len(test)).cpu()
         dice = torch.Generator(model.device).manual_seed(seed)
         with torch.no_grad():
-            elbo = -torch.stack([model.elbo(test, method="exact", generator=dice).value for _ in range(20)]).mean(0).cpu()
-        found[prior] = elbo, bound
+            elbo = -torch.stack([model.elbo(test, method="exact", generator=dice).value for _ in range(20)]).mean(0)
+        found[prior] = elbo.cpu(), bound
         gain = found["standard"][1] - bound
         show(f"{prior:10} −ELBO {elbo.mean():.2f}, −log p(x) {mean_error(bound)}, better than standard by "
              f"{mean_error(gain)}; {history.precision}, processor seconds {trained:.0f}, "
