@@ -70,7 +70,7 @@ def plain_step(x, parameters, kind, reg_covar):
 
 
 def log_joint(x, parameters, kind, expand):
-    centered = Points(x)
+    centered = Points(x, device="cpu")
     joint = em.log_joint(centered, em.to_frame(centered, parameters), kind, dtype=torch.float64 if expand else None)
     return torch.cat([part.clone() for *_, part in joint], 1).T
 
@@ -159,7 +159,7 @@ def test_chunks_change_nothing(kind, monkeypatch):
     parameters = start(x, kind)
     whole = em.em_step(x, parameters, kind)
     monkeypatch.setattr(source, "CHUNK_BYTES", 1)
-    assert sum(1 for _ in Points(x).chunks(10)) == 8
+    assert sum(1 for _ in Points(x, device="cpu").chunks(10)) == 8
     parts = em.em_step(x, parameters, kind)
     assert_equal(parts[0], whole[0], 1e-11)
     assert parts[1] == pytest.approx(whole[1], rel=1e-12)
@@ -301,7 +301,7 @@ def test_a_collapsed_component_is_an_error_that_names_the_cure(kind):
 
 def test_k_means_plus_plus_draws_distinct_points_far_apart():
     x = torch.cat([points(100, 2, 1) * 0.01 + 10 * i for i in range(4)])
-    centered = Points(x)
+    centered = Points(x, device="cpu")
     for seed in range(20):
         means = seed_means(centered, 4, "k-means++", torch.Generator().manual_seed(seed))
         means = centered.scale * means + centered.center
@@ -312,7 +312,7 @@ def test_k_means_plus_plus_draws_distinct_points_far_apart():
 def test_k_means_moves_the_seeds_to_better_places():
     """Never further from the points than k-means++'s, and at rest where each is the mean of its own points."""
     x = torch.cat([points(100, 2, 1) + 6 * torch.tensor([i, j]) for i in range(3) for j in range(3)])
-    frame = Points(x)
+    frame = Points(x, device="cpu")
     centered = (x - frame.center) / frame.scale
     for seed in range(10):
         seeds, means = (seed_means(frame, 9, init, torch.Generator().manual_seed(seed))
@@ -329,7 +329,7 @@ def loss(x, means):
 def test_k_means_plus_plus_says_how_many_distinct_points_there_are():
     x = torch.tensor([[0.0, 0.1], [1.0, 0.7]], dtype=torch.float64).repeat(50, 1)
     with pytest.raises(ValueError, match="x has only 2 distinct points: lower n_components to that"):
-        seed_means(Points(x), 3, "k-means++", torch.Generator().manual_seed(0))
+        seed_means(Points(x, device="cpu"), 3, "k-means++", torch.Generator().manual_seed(0))
 
 
 def test_numbers_whose_squares_overflow_are_refused_with_a_cure():
@@ -340,7 +340,7 @@ def test_numbers_whose_squares_overflow_are_refused_with_a_cure():
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_partition_of_a_start_is_k_means_assignment(kind):
     x = points()
-    centered = Points(x)
+    centered = Points(x, device="cpu")
     means = (x[:3] - centered.center) / centered.scale
     parameters = em.from_frame(centered, em.maximization(partition_statistics(centered, means, kind), kind))
     nearest = torch.cdist(x, x[:3]).argmin(1)

@@ -83,7 +83,7 @@ def test_a_given_start_may_be_partial(kind):
     x, _ = blobs()
     means = x[:4]
     gmm = GaussianMixture(4, kind, means_init=means, max_iter=1, tol=0).fit(x)
-    centered = Points(torch.from_numpy(x))
+    centered = Points(torch.from_numpy(x), device="cpu")
     partition = partition_statistics(centered, (torch.from_numpy(means) - centered.center) / centered.scale, kind)
     guess = em.from_frame(centered, em.maximization(partition, kind, 1e-6 / centered.scale**2))
     expected, _ = em.em_step(x, guess._replace(means=torch.from_numpy(means)), kind)

@@ -72,7 +72,7 @@ def test_a_step_equals_the_definition(kind, offset):
     is wrong by intent, so that differences are whitened."""
     x, (weights, means, covariances) = groups()[0], mixture(kind)
     log_prob, resp = by_enumeration(x, (weights, means, covariances), kind)
-    frame = points.Points(torch.tensor(x + offset), center=torch.zeros(D, dtype=torch.float64))
+    frame = points.Points(torch.tensor(x + offset), center=torch.zeros(D, dtype=torch.float64), device="cpu")
     start = families.Parameters(*(torch.tensor(value) for value in (weights, means + offset, covariances)))
     (new_weights, new_means, new_covariances), _, log_likelihood = em.step(frame, start, kind, 0.0)
     assert log_likelihood == pytest.approx(log_prob.mean(), rel=1e-8)
@@ -157,10 +157,10 @@ def test_a_repeated_view_sharpens_the_posterior(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_chunks_hold_whole_groups_and_change_nothing(kind, monkeypatch):
     x, weights = groups(n=2000)[0], np.random.default_rng(1).uniform(0.5, 2, size=2000)
-    settings = {"n_components": K, "covariance_type": kind, "tol": 0, "max_iter": 5}
+    settings = {"n_components": K, "covariance_type": kind, "tol": 0, "max_iter": 5, "device": "cpu"}
     whole = GaussianMixture(**settings).fit(x, sample_weight=weights)
     monkeypatch.setattr(points, "CHUNK_BYTES", 1)
-    widths = [chunk.shape[1] for chunk, _ in points.Points(torch.tensor(x)).chunks(10)]
+    widths = [chunk.shape[1] for chunk, _ in points.Points(torch.tensor(x), device="cpu").chunks(10)]
     assert len(widths) > 30 and all(width % V == 0 for width in widths)
     parts = GaussianMixture(**settings).fit(x, sample_weight=weights)
     assert torch.allclose(whole.means_, parts.means_, atol=1e-10)
@@ -217,7 +217,7 @@ def test_an_online_step_moves_the_weights_by_its_share(kind):
 
 def test_starting_groups_go_where_their_mean_goes():
     x = torch.tensor(groups(noise=3.0)[0])
-    frame, means = points.Points(x), torch.tensor(mixture("full")[1])
+    frame, means = points.Points(x, device="cpu"), torch.tensor(mixture("full")[1])
     statistics = partition_statistics(frame, means, "full")
     nearest = torch.cdist(x.mean(1) - frame.center, means).argmin(1)
     counts = torch.bincount(nearest, minlength=K)

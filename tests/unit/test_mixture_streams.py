@@ -153,7 +153,7 @@ def test_float32_stays_within_1e_4(kind, offset, unit):
 def test_the_cheapest_precision_that_keeps_its_digits_is_taken(kind):
     identity = {"full": torch.eye(2).expand(2, 2, 2), "diag": torch.ones(2, 2), "spherical": torch.ones(2),
                 "tied": torch.eye(2)}[kind].double()
-    points = Points(torch.randn(10, 2, dtype=torch.float64), dtype=torch.float32)
+    points = Points(torch.randn(10, 2, dtype=torch.float64), device="cpu", dtype=torch.float32)
     for distance, expected in [(10.0, torch.float32), (1e3, torch.float64), (1e5, None)]:
         parameters = em.Parameters(torch.ones(2) / 2, torch.tensor([[0.0, 0.0], [distance, 0.0]]).double(), identity)
         assert em.expansion_dtype(points, parameters, kind, em.factorize(identity, kind)) == expected
@@ -162,7 +162,7 @@ def test_the_cheapest_precision_that_keeps_its_digits_is_taken(kind):
 def test_a_flat_component_is_whitened_even_at_the_origin():
     covariance = torch.tensor([[1.0, 1 - 1e-12], [1 - 1e-12, 1.0]], dtype=torch.float64)[None]
     parameters = em.Parameters(torch.ones(1), torch.zeros(1, 2).double(), covariance)
-    points = Points(torch.randn(10, 2, dtype=torch.float64))
+    points = Points(torch.randn(10, 2, dtype=torch.float64), device="cpu")
     assert em.expansion_dtype(points, parameters, "full", em.factorize(covariance, "full")) is None
 
 

@@ -50,7 +50,7 @@ def test_only_the_proportions_of_weights_count(kind):
 @pytest.mark.parametrize("init", ["k-means++", "random"])
 def test_points_without_weight_are_no_seeds(init):
     weights = (X[:, 0] > X[:, 0].median()).double()
-    points = Points(X, weights)
+    points = Points(X, weights, "cpu")
     for seed in range(20):
         means = points.scale * seed_means(points, 3, init, torch.Generator().manual_seed(seed)) + points.center
         assert (means[:, 0] > X[:, 0].median()).all() and len(means.unique(dim=0)) == 3
@@ -59,7 +59,7 @@ def test_points_without_weight_are_no_seeds(init):
 def test_heavier_points_are_seeds_more_often():
     weights = torch.ones(400)
     weights[7] = 400.0
-    points = Points(X, weights)
+    points = Points(X, weights, "cpu")
     drawn = [points.scale * seed_means(points, 1, "k-means++", torch.Generator().manual_seed(seed)) + points.center
              for seed in range(200)]
     share = sum(bool(torch.allclose(mean[0], X[7])) for mean in drawn) / 200

@@ -28,27 +28,29 @@ def test_views_are_transformed_each_by_itself_and_stand_together():
 
 
 @pytest.mark.parametrize("prior_update", ["gradient", "em"])
-def test_one_view_is_the_usual_training(prior_update):
+def test_one_view_is_the_usual_training(prior_update, device):
     models = model(), model()
-    settings = {"epochs": 3, "prior_update": prior_update, "progress": False, "device": "cpu"}
+    settings = {"epochs": 3, "prior_update": prior_update, "progress": False, "device": device}
     histories = [fit(m, X, transform=t, **settings) for m, t in zip(models, (views(same, 1), same), strict=True)]
     assert histories[0].distortion == pytest.approx(histories[1].distortion, rel=1e-5)
     assert histories[0].rate == pytest.approx(histories[1].rate, rel=1e-4)
     assert torch.allclose(models[0].prior.means, models[1].prior.means, atol=1e-4)
 
 
-def test_the_prior_s_m_step_sees_groups(monkeypatch):
+def test_the_prior_s_m_step_sees_groups(monkeypatch, device):
     seen = []
     update = MixturePrior.update
     monkeypatch.setattr(MixturePrior, "update", lambda self, *q: (seen.append([v.shape for v in q]), update(self, *q)))
-    history = fit(model(), X, 2, transform=views(random_affine((8, 8)), 3), prior_update="em", progress=False)
+    history = fit(model(), X, 2, transform=views(random_affine((8, 8)), 3), prior_update="em", progress=False,
+                  device=device)
     assert seen == [[(200, 3, 4)] * 2] * 2
     assert len(history) == 2
 
 
-def test_the_history_is_in_nats_per_view():
+def test_the_history_is_in_nats_per_view(device):
     """An untrained model's distortion is the same for one view of an image and for five."""
-    histories = [fit(model(), X, 1, lr=1e-9, transform=t, progress=False, device="cpu") for t in (same, views(same, 5))]
+    histories = [fit(model(), X, 1, lr=1e-9, transform=t, progress=False, device=device)
+                 for t in (same, views(same, 5))]
     assert histories[0].distortion == pytest.approx(histories[1].distortion, rel=0.02)
 
 
