@@ -14,8 +14,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+HEADER_LIMIT = 2**24  # bytes beyond the tensors: room for the history of some hundred thousand epochs
 
 
 @dataclass
@@ -87,25 +89,29 @@ class Misfit(ValueError):
 def read(path, model, optimizer):
     """The tensors and the history in a checkpoint, if they fit the model and the optimizer.
 
-    Names, types and shapes are compared first: a file can claim any size, and what does not fit is never read.
+    It is opened once and read whole: safetensors' safe_open opens it a second time, by name, and would mix two
+    checkpoints where another process saves a new one in between.
     """
-    path = Path(path)
+    path, limit = Path(path), HEADER_LIMIT + 8 * sum(value.nbytes for value in model.state_dict().values())
     if not path.exists():
         raise FileNotFoundError(f"There is no checkpoint at {path}.")
-    needed = ("model.", "generator") if optimizer is None else ("model.", "last.", "optimizer.", "generator")
     try:
         if not path.is_file():  # opening a pipe would wait for ever
             raise OSError("it is no file")
-        with safe_open(path, framework="pt") as file:
-            history = parse_history((file.metadata() or {}).get("history", "{}"))
-            found = {name: describe(file.get_slice(name)) for name in file.keys()}  # noqa: SIM118 - not a dict
-            require_fit(path, found, model, optimizer)
-            tensors = {name: file.get_tensor(name).clone() for name in found if name.startswith(needed)}
+        with path.open("rb") as file:
+            content = file.read(limit + 1)
+        if len(content) > limit:
+            raise Misfit(f"{path} belongs to another model: it is larger than any checkpoint of this one. Build the "
+                         "model with the sizes it was trained with.")
+        tensors = load(content)
+        header = json.loads(content[8:8 + int.from_bytes(content[:8], "little")])
+        history = parse_history(header.get("__metadata__", {}).get("history", "{}"))
+        require_fit(path, tensors, model, optimizer)
         if "generator" in tensors and tensors["generator"].shape == torch.Generator().get_state().shape:
             torch.Generator().set_state(tensors["generator"])  # an error now, before the model is changed
     except Misfit:
         raise
-    except (SafetensorError, OSError, TypeError, ValueError, RuntimeError, OverflowError) as error:
+    except (SafetensorError, OSError, TypeError, ValueError, LookupError, RuntimeError, OverflowError) as error:
         raise ValueError(f"{path} is not a readable checkpoint ({error}): delete it and train again.") from error
     return tensors, history
 
@@ -129,32 +135,27 @@ def parse_history(text):
     return history
 
 
-def describe(entry):
-    """(whether it holds floating-point numbers, shape) of a tensor in a file, which is not read for it."""
-    return entry.get_dtype().startswith(("F", "BF")), tuple(entry.get_shape())
+def require_fit(path, tensors, model, optimizer):
+    """Raises `Misfit` unless a checkpoint's tensors are the model's and the optimizer's, by name, shape and kind."""
 
+    def kinds(tensors):
+        return {name: (value.is_floating_point(), value.shape) for name, value in tensors.items()}
 
-def require_fit(path, found, model, optimizer):
-    """Raises `Misfit` unless a file's tensors, as `describe` has them, are those of the model and the optimizer."""
-    expected = {name: (value.is_floating_point(), tuple(value.shape)) for name, value in model.state_dict().items()}
+    expected = kinds(model.state_dict())
     for prefix in ("model.", "last."):
-        state = part(found, prefix)
-        differing = sorted(name for name in expected.keys() | state.keys() if expected.get(name) != state.get(name))
-        if differing and (state or prefix == "model."):
+        found = kinds(part(tensors, prefix))
+        differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
+        if differing and (found or prefix == "model."):
             raise Misfit(f"{path} belongs to another model: {', '.join(differing[:4])} differ(s) in name or shape. "
                          "Build the model with the sizes it was trained with.")
-    if any(math.prod(shape) > 10_000 for name, (_, shape) in found.items() if name.startswith("generator")):
-        raise ValueError("no random generator is as large as its own")
     if optimizer is not None:
-        moments = {}
-        for index, parameter in enumerate(optimizer.param_groups[0]["params"]):
-            shape = tuple(parameter.shape)
-            moments[str(index)] = {"step": (True, ()), "exp_avg": (True, shape), "exp_avg_sq": (True, shape)}
-        state = {}
-        for name, value in part(found, "optimizer.").items():
+        found = {}
+        for name, kind in kinds(part(tensors, "optimizer.")).items():
             index, _, entry = name.partition(".")
-            state.setdefault(index, {})[entry] = value
-        if any(moments.get(index) != entries for index, entries in state.items()):
+            found.setdefault(index, {})[entry] = kind
+        parameters = {str(index): (True, p.shape) for index, p in enumerate(optimizer.param_groups[0]["params"])}
+        if any(state != {"step": (True, ()), "exp_avg": parameters.get(index), "exp_avg_sq": parameters.get(index)}
+               for index, state in found.items()):
             raise Misfit(f"{path} was trained with other settings (prior_update): resume with the same ones.")
 
 
