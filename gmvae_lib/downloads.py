@@ -81,6 +81,16 @@ def _advice(name):
             f"variable {VARIABLE} to a folder that holds them in its subfolder {name}.")
 
 
+def at_hand(name):
+    """Whether all files of "mnist" or "fashion-mnist" are there, so that loading them fetches nothing."""
+    return all(find(name, file) for file in FILES[name])
+
+
+def size(name):
+    """The bytes of the data set's files as they are fetched, gzipped."""
+    return sum(packed for packed, _ in FILES[name].values())
+
+
 def find(name, file):
     """The path of the data set's file, named as "train-images-idx3-ubyte.gz", if it is there: else None."""
     names = [file, file.replace("-idx", ".idx")]  # MNIST is passed on with either

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from gmvae_lib.data import load
-from gmvae_lib.downloads import read_idx
+from gmvae_lib.downloads import FILES, at_hand, read_idx, size
 from tests.unit.idx_files import idx, write
 
 
@@ -81,3 +81,15 @@ def test_mnist_itself():
     # The mean grey value and its spread that every recipe for MNIST quotes.
     assert parts[0].x.mean() / 255 == pytest.approx(0.1307, abs=1e-4)
     assert parts[0].x.double().std() / 255 == pytest.approx(0.3081, abs=1e-4)
+
+
+def test_a_data_set_is_at_hand_when_all_of_its_files_are(folder):
+    assert not at_hand("mnist")
+    write(folder / "mnist")
+    assert at_hand("mnist") and not at_hand("fashion-mnist")
+    next((folder / "mnist").glob("t10k-labels*")).unlink()
+    assert not at_hand("mnist")
+
+
+def test_the_size_of_a_data_set_is_that_of_its_four_files():
+    assert size("mnist") == 11_594_722 and len(FILES["fashion-mnist"]) == 4
