@@ -70,10 +70,11 @@ class Panel:
 
     def close(self):
         """Takes the panel off the page and forgets its widgets, so that its memory can be freed."""
-        widgets_left = [self.box]
-        while widgets_left:
-            widget = widgets_left.pop()
-            widgets_left += getattr(widget, "children", ())
+        left = [self.box]
+        while left:
+            widget = left.pop()
+            left += getattr(widget, "children", ())
+            left += [getattr(widget, name) for name in ("layout", "style") if widget.has_trait(name)]  # widgets too
             widget.close()
 
     def _repr_mimebundle_(self, include=None, exclude=None):
