@@ -55,6 +55,7 @@ class HoleExplorer(Panel):
         axis = torch.arange(-self.EXTENT, self.EXTENT + self.STEP / 2, self.STEP)
         grid = torch.cartesian_prod(axis, axis)
         self.shape = (len(axis), len(axis))
+        self.posteriors = self.model.encode(self.x)
         codes, held_out = ([part.expand(4, *part.shape) for part in self.model.encode(images)]
                            for images in (self.x, held_out))
         self.codes = codes[0][0]
@@ -101,20 +102,33 @@ class HoleExplorer(Panel):
                 axis.spines[:].set_visible(False)
             for axis in axes:
                 axis.grid(False)
-        self._picture = Blitted(figure, [self._map, self._dots, self._point, self._image, self._grid])
+        self._of_prior = [self._map, self._dots, self._grid]
+        self._picture = Blitted(figure, [*self._of_prior, self._point, self._image])
+        self._frame = self._picture.background
+        self._picture.artists = [self._point, self._image]  # the rest changes with K only: see _show_prior
 
     @torch.no_grad()
     def draw(self):
         """The picture of this point and this prior, and what they mean in words."""
         k, z = self.n_components.value, torch.tensor([[self.z1.value, self.z2.value]]) + 0.0  # -0.0 becomes 0.0
-        self._map.set_data(self.log_q - self.log_r[k])
+        self._show_prior(k)
         self._point.set_data(*z.T)
-        decoded = self.model.decode(torch.cat([z, self.samples[k]])).numpy()
-        self._image.set_data(decoded[0].reshape(self.image_shape))
-        self._grid.set_data(tile(decoded[1:], self.image_shape, self.COLUMNS))
-        log_q = float(aggregate_log_prob(self.model, self.x, z))
+        self._image.set_data(self.model.decode(z).reshape(self.image_shape).numpy())
+        log_q = float(torch.logsumexp(log_prob_diag(z, *self.posteriors), 0)) - math.log(len(self.x))  # Eq. (7.3)
         log_r = float(self.priors[k](z))
         return self._picture, self._caption(k, z[0].tolist(), log_q, log_r)
+
+    def _show_prior(self, k):
+        """Draws the map and the samples of prior k once, so that a moving point is drawn over them."""
+        if k == self._before:
+            return
+        self._map.set_data(self.log_q - self.log_r[k])
+        self._grid.set_data(tile(self.model.decode(self.samples[k]).numpy(), self.image_shape, self.COLUMNS))
+        canvas = self._picture.canvas
+        canvas.restore_region(self._frame)
+        for artist in self._of_prior:
+            artist.axes.draw_artist(artist)
+        self._picture.background = canvas.copy_from_bbox(self._picture.figure.bbox)
 
     def _caption(self, k, z, log_q, log_r):
         name = "N(0, I)" if k == 0 else f"the mixture, K = {k}"

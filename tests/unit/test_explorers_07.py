@@ -69,6 +69,13 @@ def test_more_components_change_map_samples_and_rate(panel):
     assert panel.in_holes[4] < panel.in_holes[0]
 
 
+def test_a_moved_point_is_drawn_over_the_present_prior(panel, model, digits):
+    panel.n_components.value = 3
+    panel.z1.value = 1.5
+    fresh = HoleExplorer(model, *digits, largest=4, place=(1.5, 0.0), n_components=3)
+    assert np.array_equal(pixels(panel.image.value), pixels(fresh.image.value))
+
+
 def test_samples_follow_their_prior(panel):
     drawn = torch.cat(panel.samples[:1])
     assert drawn.shape == (30, 2) and float(drawn.abs().mean()) == pytest.approx(math.sqrt(2 / math.pi), abs=0.2)
