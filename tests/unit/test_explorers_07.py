@@ -72,7 +72,7 @@ def test_more_components_change_map_samples_and_rate(panel):
 def test_a_moved_point_is_drawn_over_the_present_prior(panel, model, digits):
     normal = pixels(panel.image.value)
     panel.n_components.value = 3
-    assert (pixels(panel.image.value) != normal).any(2).mean() > 0.03  # the map is in the picture, not in the artist only
+    assert (pixels(panel.image.value) != normal).any(2).mean() > 0.03  # the map is in the picture
     panel.z1.value = 1.5
     fresh = HoleExplorer(model, *digits, largest=4, place=(1.5, 0.0), n_components=3)
     assert np.array_equal(pixels(panel.image.value), pixels(fresh.image.value))
