@@ -8,6 +8,7 @@ import gzip
 import math
 import os
 import struct
+import sys
 import tempfile
 import zlib
 from pathlib import Path
@@ -103,7 +104,8 @@ def fetch(name, file):
     """Fetches the data set's file into the folder of data sets, from the first mirror that sends the right bytes.
 
     Returns its path. Raises FileNotFoundError, with what was tried and what to do instead, where no mirror does or the
-    file cannot be written. The file appears there whole or not at all.
+    file cannot be written. The file appears there whole or not at all; what a killed process leaves behind is a hidden
+    folder named .fetching-…, which may be deleted.
     """
     import pooch
     from requests import RequestException
@@ -113,6 +115,7 @@ def fetch(name, file):
         with open(path, "wb") as opened, tqdm(total=size, desc=file, unit="B", unit_scale=True, disable=silent) as bar:
             pooch.HTTPDownloader(timeout=TIMEOUT)(url, _Metered(opened, size, bar), None)
 
+    outer = sys.exception()
     folder, (size, sha256), failures = data_folder() / name, FILES[name][file], []
     silent = os.environ.get("GMVAE_PROGRESS") == "0"
     pooch.get_logger().setLevel("WARNING")  # the bar says the same
@@ -124,6 +127,8 @@ def fetch(name, file):
                 path.chmod(0o666 & folder.stat().st_mode)  # whoever may read the folder may read the file
                 return path.replace(folder / file)
         except (RequestException, ValueError) as error:  # ValueError: the bytes are others
+            while error.__context__ not in (None, outer):  # requests and urllib3 wrap what happened several times
+                error = error.__context__
             failures.append(f"\n  {url}: {error}")
         except OSError as error:
             raise FileNotFoundError(f"{file} cannot be written to {folder} ({error}). {_advice(name)}") from error

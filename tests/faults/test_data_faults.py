@@ -71,6 +71,7 @@ def test_points_far_outside_what_was_fitted_are_answered():
 
 OFFLINE = """
 import socket
+import sys
 def refuse(*args, **kwargs):
     raise OSError("no network")
 socket.socket.connect = socket.create_connection = socket.getaddrinfo = refuse
@@ -78,6 +79,7 @@ from gmvae_lib.data import TOYS, load
 for name in ("digits", *TOYS):
     for split in ("train", "test", "all"):
         assert len(load(name, split)) > 0
+assert "pooch" not in sys.modules  # it is only needed to fetch
 print("loaded", len(TOYS) + 1)
 """
 
