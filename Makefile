@@ -2,6 +2,7 @@
 #
 #   make lab          open the course in JupyterLab
 #   make test         run every test: library, equations, notebooks, browser, lint
+#   make soak         what only time shows: thousands of moves of every widget, two hundred kills (a quarter of an hour)
 #   make notebooks    execute the sources that changed into notebooks   NAMES="02 05"  only these, ALL=1  all
 #   make lint         ruff and codespell
 #   make bench        speed and memory beside scikit-learn, pomegranate, pythae and a plain training loop
@@ -28,7 +29,7 @@ ROOT := $(filter 0,$(shell id -u))
 LAB := .venv/lab-$(TORCH).stamp
 TEST := .venv/test-$(TORCH).stamp
 
-.PHONY: lab test notebooks lint bench checkpoints clean
+.PHONY: lab test soak notebooks lint bench checkpoints clean
 
 # Without jupytext's extension, which would write what a reader saves over the source too.
 lab: $(LAB)
@@ -39,6 +40,10 @@ lab: $(LAB)
 # are begun first: they take as long as half of all the others.
 test: $(TEST)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
+
+# No file of it is named as pytest's own search expects, so that only this target runs it.
+soak: $(TEST)
+	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 tests/soak/soak.py $(ARGS)
 
 notebooks: $(TEST)
 	$(BIN)/python notebooks/build.py $(if $(ALL),--all) $(NAMES)
