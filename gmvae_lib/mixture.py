@@ -8,7 +8,6 @@ import warnings
 from numbers import Integral, Real
 
 import torch
-import torch.distributed as dist
 from sklearn.base import BaseEstimator, DensityMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.utils import check_random_state
@@ -17,6 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from gmvae_lib import em, families
 from gmvae_lib.data import check_array, check_weights, pick_device
 from gmvae_lib.points import Points
+from gmvae_lib.processes import require_process_group
 from gmvae_lib.seeding import partition_statistics, seed_means
 
 COVARIANCE_TYPES = ("full", "diag", "spherical", "tied")
@@ -325,9 +325,8 @@ class GaussianMixture(DensityMixin, BaseEstimator):
             raise ValueError(f"init is {self.init!r}: choose 'k-means++', 'k-means' or 'random', or give means_init.")
         if self.dtype not in (None, torch.float64, torch.float32):
             raise ValueError(f"dtype is {self.dtype!r}: choose torch.float64 or torch.float32.")
-        if self.distributed and not (dist.is_available() and dist.is_initialized()):
-            raise ValueError("distributed=True needs torch.distributed.init_process_group() first; start the script "
-                             "with torchrun.")
+        if self.distributed:
+            require_process_group()
         for name, kind, least in (("n_components", Integral, 1), ("max_iter", Integral, 1), ("n_init", Integral, 1),
                                   ("seed", Integral, 0), ("tol", Real, 0), ("reg_covar", Real, 0)):
             value = getattr(self, name)

@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 
 from gmvae_lib.data import blocks, check_columns, near_float64, pick_device, pick_dtype
+from gmvae_lib.processes import total
 
 CHUNK_BYTES = 2**23  # one chunk's numbers: small enough for the cache, large enough to share among cores (measured)
 DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
@@ -144,7 +145,4 @@ class Points:
         """Their sums over all processes that share the data; where there is one, the tensors themselves."""
         if not self.distributed:
             return tensors
-        flat = torch.cat([tensor.reshape(-1).to(self.device, torch.float64) for tensor in tensors])
-        dist.all_reduce(flat)
-        parts = flat.split([tensor.numel() for tensor in tensors])
-        return tuple(part.reshape(tensor.shape) for part, tensor in zip(parts, tensors, strict=True))
+        return total(*(tensor.to(self.device) for tensor in tensors))

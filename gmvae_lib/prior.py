@@ -24,6 +24,7 @@ from gmvae_lib.gaussian import (
     log_prob_full,
     sample_diag,
 )
+from gmvae_lib.processes import total
 
 RATES = ("collapsed", "exact", "joint")
 
@@ -212,10 +213,11 @@ class MixturePrior(Mixture):
         return self.scale_tril @ self.scale_tril.mT
 
     @torch.no_grad()
-    def update(self, mean, log_var, resp=None):
+    def update(self, mean, log_var, resp=None, distributed=False):
         """The M-step: sets weights, means and covariances to their optimum for the encoder's Gaussians and `resp`
         (N, K), by default the current responsibilities. It is EM's, with each point's variance added.
-        Eqs. (8.22)–(8.25). Sums are taken about the old means, so that far-off clusters lose no digits."""
+        Eqs. (8.22)–(8.25). Sums are taken about the old means, so that far-off clusters lose no digits; with
+        `distributed`, over the points of all processes of `torch.distributed`, which get the same prior."""
         resp = self.responsibilities(mean, log_var) if resp is None else resp
         resp = resp.repeat_interleave(n_views(mean), 0)
         given = (resp, mean.flatten(0, -2), log_var.flatten(0, -2), self.weights, self.means, self.covariances)
@@ -231,7 +233,8 @@ class MixturePrior(Mixture):
         second = torch.stack(second)
         if self.covariance_type == "diag":
             second = second.diagonal(dim1=1, dim2=2)
-        statistics = families.Statistics(counts, torch.stack(first), second, reference)
+        sums = (counts, torch.stack(first), second)
+        statistics = families.Statistics(*(total(*sums) if distributed else sums), reference)
         self.set_parameters(*families.maximization(statistics, self.covariance_type, 0.0, previous))
 
     @torch.no_grad()

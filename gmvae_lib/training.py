@@ -1,6 +1,7 @@
 """One training loop for every model: it maximizes E[-(distortion + beta * rate)] with Adam.
 
 The data live on the device from the start and are shuffled there, which is what makes it faster than a DataLoader.
+Several processes can share the work: `python -m gmvae_lib.train` shows how.
 """
 
 import math
@@ -9,7 +10,6 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from random import Random
 
 import torch
 from safetensors import SafetensorError
@@ -26,6 +26,8 @@ from gmvae_lib.checkpoint import (
     snapshot,
 )
 from gmvae_lib.data import Dataset, pick_device
+from gmvae_lib.processes import Processes, ProcessLost
+from gmvae_lib.schedules import cyclic, decay, log_uniform, one_cycle, warm_up
 from gmvae_lib.speed import at_most_threads, faster_precision
 
 __all__ = ["History", "cyclic", "decay", "fit", "load_checkpoint", "log_uniform", "one_cycle", "save_checkpoint",
@@ -35,39 +37,9 @@ SAVE_EVERY = 10  # seconds between two checkpoints, at least
 THREAD_OPERATIONS = 250e6  # in one step's matrix products: what a further thread needs to be worth waiting for
 
 
-def warm_up(beta=1.0, share=0.2):
-    """A schedule that raises beta linearly from 0 during the first `share` of the training."""
-    return lambda progress: beta * min(1.0, progress / share)
-
-
-def cyclic(beta=1.0, cycles=4, share=0.5):
-    """A schedule of several warm-ups: each cycle raises beta from 0 during its first `share`. Fu et al. (2019)."""
-    return lambda progress: beta * min(1.0, (progress * cycles) % 1.0 / share) if progress < 1 else beta
-
-
-def decay(lr=2e-3, share=0.3):
-    """A schedule for `lr`: constant, then falling linearly to nothing during the last `share` of the training."""
-    return lambda progress: lr * min(1.0, (1 - progress) / share)
-
-
-def one_cycle(lr=2e-3, share=0.3):
-    """A schedule for `lr`: up linearly during the first `share` of the training, down by a cosine to nothing. Smith &
-    Topin (2019)."""
-    return lambda progress: lr * (progress / share if progress < share else
-                                  0.5 + 0.5 * math.cos(math.pi * (progress - share) / (1 - share)))
-
-
-def log_uniform(low=0.01, high=100.0, seed=0):
-    """A schedule for gated networks: for each batch, a beta drawn uniformly on a log scale. Bae et al. (2023).
-
-    The draw depends on `seed` and progress alone, so that a resumed training draws what an uninterrupted one would.
-    """
-    return lambda progress: math.exp(Random(f"{seed} {progress}").uniform(math.log(low), math.log(high)))
-
-
 def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="collapsed", prior_update="gradient",
         free_bits=0.0, transform=None, validation=None, patience=None, checkpoint=None, resume=False, on_epoch=None,
-        seed=0, device=None, precision="float32", progress=None):
+        seed=0, device=None, precision="float32", progress=None, distributed=False):
     """Trains `model` in place and returns its `History`.
 
     Arguments:
@@ -95,30 +67,49 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
         precision: "float32"; "bfloat16", in which the networks compute by autocast; or "auto", which measures both on
             the first batch and takes bfloat16 where it is faster by a fifth (see `History.precision`).
         progress: whether to show a bar; by default where somebody is watching.
-    Raises ValueError for unusable data or settings, and FloatingPointError if the loss is no longer finite, with the
-    model as it was before that epoch. Interrupting (Ctrl-C, or Jupyter's stop button) ends the training and keeps
-    the model as it was after the last whole epoch. A network gated by beta is trained with
+        distributed: whether each process of `torch.distributed` gives its own share of `data` and `validation`, on its
+            own device, and all train one model: the first process's. Gradients, the M-step and the history are those
+            of all shares, and `batch_size` is the number of points that all take in one step. `free_bits` counts in
+            each process's part of a batch. Only the first process reads and writes the checkpoint. Training stops for
+            all where `on_epoch` asks in one of them, or where one is interrupted, after the epoch.
+    Raises ValueError for unusable data or settings; FloatingPointError if the loss is no longer finite, with the model
+    as it was before that epoch; and `ProcessLost` where another process has died, with the model (and the checkpoint)
+    as after the last whole epoch. Interrupting (Ctrl-C, or Jupyter's stop button) ends the training and keeps the
+    model as it was after the last whole epoch. A network gated by beta is trained with
     (distortion + beta * rate) / (1 + beta) where one beta serves a whole batch, and without that divisor where each
     point has its own; it is validated at beta = 1.
     """
-    _check_settings(model, epochs, beta, batch_size, prior_update, precision, validation, patience, checkpoint)
     device = pick_device(device)
-    model.to(device)
-    x = model.check(_points(data))
-    held_out = None if validation is None else model.check(_points(validation))
+    processes = Processes(distributed, device)
+    first = processes.rank == 0
+    if not first:
+        checkpoint, progress = None, False
+
+    def prepare():
+        _check_settings(model, epochs, beta, batch_size, prior_update, precision, validation, patience, checkpoint)
+        model.to(device)
+        return [None if given is None else model.check(_points(given)) for given in (data, validation)]
+
+    x, held_out = processes.everywhere(prepare)
+    processes.require_same(epochs=epochs, batch_size=batch_size, method=method, prior_update=prior_update,
+                           precision=precision, patience=patience, validation=held_out is not None)
     schedule, step = (value if callable(value) else lambda progress, value=value: value for value in (beta, lr))
     apart = [] if prior_update == "gradient" else [p for p in model.prior.parameters() if p.requires_grad]
     trained = [p for p in model.parameters() if p.requires_grad and all(p is not q for q in apart)]
     optimizer = torch.optim.Adam(trained, lr=step(0.0), fused=device.type in ("cpu", "cuda"))
     generator = torch.Generator(device).manual_seed(seed)
-    state, history, best = (model, optimizer, generator), History(), None
+    state = (model, optimizer, generator)
     operations = 6 * batch_size * sum(p.numel() for p in trained)  # forward two a weight and point, backward four
-    if resume and checkpoint is not None and Path(checkpoint).exists():
-        tensors, history = read(checkpoint, model, optimizer)
-        best = part(tensors, "model.")
-        restore(tensors, *state)
+
+    def begin():
+        if resume and checkpoint is not None and Path(checkpoint).exists():
+            return read(checkpoint, model, optimizer)
+        return {name: value.cpu() for name, value in snapshot(*state).items()}, History()
+
+    tensors, history = processes.from_first(begin)
+    best = part(tensors, "model.")
+    restore(tensors, *state)
     good = snapshot(*state)
-    best = part(good, "model.") if best is None else best
     history.interrupted = False
     history.stopped_early = patience is not None and history.epochs_since_best() >= patience
 
@@ -131,20 +122,22 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
 
     left = range(epochs if history.stopped_early else len(history), epochs)
     bar = tqdm(left, initial=len(history), total=epochs, unit="epoch", disable=not _watched(progress))
-    saved_at = time.monotonic()
+    saved_at = -math.inf
     try:
-        with at_most_threads(operations / THREAD_OPERATIONS):
+        with at_most_threads(operations / processes.size / THREAD_OPERATIONS), processes.waiting_to_interrupt():
             model.train()
             for parameter in apart:
                 parameter.requires_grad_(False)
             if precision == "auto":
-                precision = history.precision if len(history) else _faster(model, x[:batch_size], method)
+                precision = processes.from_first(lambda: history.precision if len(history) else
+                                                 _faster(model, x[:batch_size], method))
             history.precision = precision
             for epoch in bar:
+                processes.reseed(generator, seed, epoch)
                 began = time.perf_counter()
                 settings = ((lambda share, e=epoch, f=f: f((e + share) / epochs)) for f in (schedule, step))
                 distortion, rate, weight = _epoch(*state, x, *settings, batch_size, method, free_bits, transform,
-                                                  precision)
+                                                  precision, processes)
                 if not (math.isfinite(distortion + rate) and _finite(trained)):  # the last step may be the fatal one
                     restore(good, *state)
                     raise FloatingPointError(
@@ -154,13 +147,14 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
                     with torch.no_grad():  # on what the encoder was trained on: its latents of anything else may drift
                         seen = (rows if transform is None else transform(rows, generator) for rows in x.split(10_000))
                         latents = [model.encode(rows, 1.0 if model.gated else None) for rows in seen]
-                        model.prior.update(*(torch.cat(values) for values in zip(*latents, strict=True)))
+                        model.prior.update(*(torch.cat(values) for values in zip(*latents, strict=True)),
+                                           distributed=distributed)
                 news = {"distortion": distortion, "rate": rate, "beta": weight, "seconds": time.perf_counter() - began}
                 if held_out is not None:
                     final = 1.0 if model.gated else schedule(1.0)
                     with torch.no_grad():
                         elbo = model.elbo(held_out, final, method, generator, validate=False)
-                    news["validation"] = -float(elbo.value.mean())
+                    news["validation"], = processes.mean([-float(elbo.value.mean())], len(held_out))
                 good = snapshot(*state)
                 history.append(**news)
                 best = part(good, "model.") if history.epochs_since_best() == 0 else best
@@ -169,12 +163,19 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
                 if checkpoint is not None and time.monotonic() - saved_at > SAVE_EVERY:
                     save()
                     saved_at = time.monotonic()
-                if (on_epoch is not None and on_epoch(epoch, history)) or history.stopped_early:
+                if processes.stops((on_epoch is not None and on_epoch(epoch, history)) or history.stopped_early):
                     break
     except KeyboardInterrupt:
         history.interrupted = True
         restore(good, *state)
-        print(f"Interrupted after {len(history)} of {epochs} epochs: the model is kept.", file=sys.stderr)
+        if first:
+            print(f"Interrupted after {len(history)} of {epochs} epochs: the model is kept.", file=sys.stderr)
+    except ProcessLost as error:
+        restore(good, *state)
+        if checkpoint is not None:
+            save()
+        raise ProcessLost(f"{error} Training ended in epoch {len(history) + 1} of {epochs}: start all processes again, "
+                          "with resume=True to go on from the checkpoint.") from error
     finally:
         bar.close()
         for parameter in apart:
@@ -187,14 +188,15 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
     return history
 
 
-def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, free_bits, transform, precision):
+def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, free_bits, transform, precision,
+           processes):
     """One pass over x (N, D): the means of distortion and rate, in nats per point, and the last beta (of a pair, its
     geometric mean).
 
     beta_at, lr_at: functions from the share of the epoch that is done, in [0, 1), to beta and to Adam's step.
     """
-    steps = torch.randperm(len(x), generator=generator, device=x.device).split(batch_size)
-    parts = []
+    parameters, parts = optimizer.param_groups[0]["params"], []
+    steps = processes.batches(torch.randperm(len(x), generator=generator, device=x.device), batch_size)
     for i, index in enumerate(steps):
         given = beta_at(i / len(steps))
         each = isinstance(given, tuple)
@@ -208,10 +210,11 @@ def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, f
         optimizer.zero_grad(set_to_none=True)
         loss = -elbo.value.mean()
         (loss / (1 + beta) if model.gated and not each else loss).backward()
+        processes.average_gradients(parameters, i)
         optimizer.step()
         parts.append((elbo.distortion.detach(), elbo.rate.detach()))  # summed once an epoch: small operations cost time
-    means = (torch.cat(part).mean() for part in zip(*parts, strict=True))
-    return *torch.stack(list(means)).tolist(), math.sqrt(given[0] * given[1]) if each else float(beta)
+    means = torch.stack([torch.cat(part).mean() for part in zip(*parts, strict=True)]).tolist()
+    return *processes.mean(means, len(x)), math.sqrt(given[0] * given[1]) if each else float(beta)
 
 
 def _spread(n, generator, low, high, tilt=1.0):

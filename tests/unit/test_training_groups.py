@@ -40,7 +40,8 @@ def test_one_view_is_the_usual_training(prior_update, device):
 def test_the_prior_s_m_step_sees_groups(monkeypatch, device):
     seen = []
     update = MixturePrior.update
-    monkeypatch.setattr(MixturePrior, "update", lambda self, *q: (seen.append([v.shape for v in q]), update(self, *q)))
+    monkeypatch.setattr(MixturePrior, "update", lambda self, *q, **_: (seen.append([v.shape for v in q]),
+                                                                       update(self, *q)))
     history = fit(model(), X, 2, transform=views(random_affine((8, 8)), 3), prior_update="em", progress=False,
                   device=device)
     assert seen == [[(200, 3, 4)] * 2] * 2
