@@ -4,6 +4,7 @@
 #   make test         run every test: library, equations, notebooks, browser, lint
 #   make soak         what only time shows: thousands of moves of every widget, two hundred kills (a quarter of an hour)
 #   make notebooks    execute the sources that changed into notebooks   NAMES="02 05"  only these, ALL=1  all
+#   make slides       decks of slides for lectures, in slides/: one file each that needs no network   NAMES="02 05"  only these
 #   make lint         ruff and codespell
 #   make bench        speed and memory beside scikit-learn, pomegranate, pythae and a plain training loop
 #   make checkpoints  train the shipped models again
@@ -29,7 +30,7 @@ ROOT := $(filter 0,$(shell id -u))
 LAB := .venv/lab-$(TORCH).stamp
 TEST := .venv/test-$(TORCH).stamp
 
-.PHONY: lab test soak notebooks lint bench checkpoints clean
+.PHONY: lab test soak notebooks slides lint bench checkpoints clean
 
 # Without jupytext's extension, which would write what a reader saves over the source too.
 lab: $(LAB)
@@ -47,6 +48,9 @@ soak: $(TEST)
 
 notebooks: $(TEST)
 	$(BIN)/python notebooks/build.py $(if $(ALL),--all) $(NAMES)
+
+slides: $(TEST)
+	$(BIN)/python notebooks/slides.py $(NAMES)
 
 lint: $(TEST)
 	$(BIN)/ruff check .

@@ -1,6 +1,5 @@
 """The chapters in a real JupyterLab: they open, run, and their widgets follow the keyboard."""
 
-import os
 import statistics
 
 import pytest
@@ -26,15 +25,6 @@ CHAPTERS = {
 }
 LATENCY = 400  # ms, generous for a loaded machine; the summary prints what was measured
 ALLOWED = ()  # parts of console messages that are not the course's fault
-
-
-@pytest.fixture(scope="module")
-def chrome():
-    if lab.chromium() is None:
-        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
-        give_up("no Chromium is installed (Debian: apt install chromium; elsewhere: playwright install chromium)")
-    with lab.browser() as chrome:
-        yield chrome
 
 
 @pytest.fixture(scope="module")
