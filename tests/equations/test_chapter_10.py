@@ -9,6 +9,9 @@ import torch
 from scipy import integrate, optimize
 from torch.distributions import Categorical, Independent, MixtureSameFamily, Normal, kl_divergence
 
+from gmvae_lib.latent_class import LatentClassVAE
+from gmvae_lib.likelihood import Gaussian
+
 X, Z, K, W = 4, 5, 3, 2
 RNG = np.random.default_rng(0)
 
@@ -374,7 +377,60 @@ def test_eq_10_26_mean_squared_error_is_bias_squared_plus_variance_over_draws():
     assert bias > 0.01
 
 
-def test_eq_10_27_optimum_of_the_divergence_the_wrong_way_round():
+def test_eq_10_27_the_relaxed_cost_is_a_classs_own_at_the_corners():
+    """With q(z|x,y), p(x|z,y) and p(z|c) Gaussian in one dimension, by quadrature: at e_c it is -A_c, the ELBO given c;
+    between corners it is continuous, and not the average of theirs."""
+    means, sds, x = np.array([-1.0, 0.5, 2.0]), np.array([0.5, 1.0, 0.8]), 0.7
+    axis = np.linspace(-15, 15, 6001)
+
+    def normal(z, mean, sd):
+        return np.exp(-0.5 * ((z - mean) / sd) ** 2) / (sd * math.sqrt(2 * math.pi))
+
+    def parts(y):
+        """q(z|x,y) and log p(x|z,y) on the axis, for networks that read any y."""
+        q = normal(axis, y @ [0.3, -0.6, 1.0], 0.4 + 0.2 * y[1])
+        return q, np.log(normal(x, np.tanh(axis) + y @ [0, 1, -1], 0.6))
+
+    def step(values):
+        return integrate.trapezoid(values, axis)
+
+    def relaxed_cost(y):
+        q, log_px = parts(y)
+        kls = np.array([step(q * np.log(np.maximum(q, 1e-300) / normal(axis, m, s))) for m, s in zip(means, sds)])
+        return -step(q * log_px) + y @ kls
+
+    for c in range(3):
+        q, log_px = parts(np.eye(3)[c])
+        bound = step(q * (log_px + np.log(normal(axis, means[c], sds[c])) - np.log(np.maximum(q, 1e-300))))
+        evidence = math.log(step(np.exp(log_px) * normal(axis, means[c], sds[c])))
+        assert relaxed_cost(np.eye(3)[c]) == pytest.approx(-bound)
+        assert bound < evidence
+    corners = [relaxed_cost(np.eye(3)[c]) for c in range(3)]
+    assert abs(relaxed_cost(np.full(3, 1 / 3)) - np.mean(corners)) > 0.1
+    assert relaxed_cost(np.array([1 - 2e-6, 1e-6, 1e-6])) == pytest.approx(corners[0], abs=1e-4)
+
+
+def test_eq_10_27_and_its_gradient_are_the_librarys():
+    """The library's relaxed cost for one relaxed class, against the formula with torch.distributions."""
+    torch.manual_seed(0)
+    model = LatentClassVAE.build(6, 2, 3, (8,), Gaussian(0.5), told=True)
+    model.prior.means.copy_(torch.randn(3, 2))
+    x, generator = torch.randn(5, 6), torch.Generator().manual_seed(3)
+    y = torch.randn(5, 4, 3).softmax(2).requires_grad_()
+    ours = sum(model._given(x, y, 1.0, generator))
+    mean, log_var = model.encoder(torch.cat([x.unsqueeze(1).expand(5, 4, 6), y], 2))
+    q = Normal(mean, (0.5 * log_var).exp())
+    z = mean + q.stddev * torch.randn(mean.shape, generator=generator.manual_seed(3))
+    out = Normal(model.decoder(torch.cat([z, y], 2)), model.likelihood.sigma)
+    components = Normal(model.prior.means, model.prior.log_scale.exp())
+    kls = kl_divergence(Normal(mean.unsqueeze(2), q.stddev.unsqueeze(2)), components).sum(3)
+    formula = -out.log_prob(x.unsqueeze(1)).sum(2) + (y * kls).sum(2)
+    assert torch.allclose(ours, formula, rtol=1e-4)
+    gradients = [torch.autograd.grad(value.sum(), y, retain_graph=True)[0] for value in (ours, formula)]
+    assert torch.allclose(*gradients, rtol=1e-3, atol=1e-4)
+
+
+def test_eq_10_28_optimum_of_the_divergence_the_wrong_way_round():
     f = np.array([0.0, 5.0, 100.0, 2.0])
 
     def wrong(a):
