@@ -1,6 +1,7 @@
 """One training loop for every model: it maximizes E[-(distortion + beta * rate)] with Adam.
 
-The data live on the device from the start and are shuffled there, which is what makes it faster than a DataLoader.
+The data live on the device from the start and are shuffled there, which is what makes it faster than a DataLoader; on
+an NVIDIA GPU a step is recorded once and replayed (`replay`).
 Several processes can share the work: `python -m gmvae_lib.train` shows how.
 """
 
@@ -27,6 +28,7 @@ from gmvae_lib.checkpoint import (
 )
 from gmvae_lib.data import Dataset, pick_device
 from gmvae_lib.processes import Processes, ProcessLost
+from gmvae_lib.replay import Replayed
 from gmvae_lib.schedules import cyclic, decay, log_uniform, one_cycle, warm_up
 from gmvae_lib.speed import at_most_threads, faster_precision
 
@@ -96,7 +98,9 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
     schedule, step = (value if callable(value) else lambda progress, value=value: value for value in (beta, lr))
     apart = [] if prior_update == "gradient" else [p for p in model.prior.parameters() if p.requires_grad]
     trained = [p for p in model.parameters() if p.requires_grad and all(p is not q for q in apart)]
-    optimizer = torch.optim.Adam(trained, lr=step(0.0), fused=device.type in ("cpu", "cuda"))
+    replayed = device.type == "cuda" and not distributed
+    first_lr = torch.tensor(step(0.0), device=device) if replayed else step(0.0)  # recorded, it must stay in its place
+    optimizer = torch.optim.Adam(trained, lr=first_lr, fused=device.type in ("cpu", "cuda"), capturable=replayed)
     generator = torch.Generator(device).manual_seed(seed)
     state = (model, optimizer, generator)
     operations = 6 * batch_size * sum(p.numel() for p in trained)  # forward two a weight and point, backward four
@@ -132,12 +136,13 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
                 precision = processes.from_first(lambda: history.precision if len(history) else
                                                  _faster(model, x[:batch_size], method))
             history.precision = precision
+            take_step = _stepper(*state, x, method, free_bits, transform, precision, processes)
+            take_step = Replayed(take_step, generator) if replayed else take_step
             for epoch in bar:
                 processes.reseed(generator, seed, epoch)
                 began = time.perf_counter()
                 settings = ((lambda share, e=epoch, f=f: f((e + share) / epochs)) for f in (schedule, step))
-                distortion, rate, weight = _epoch(*state, x, *settings, batch_size, method, free_bits, transform,
-                                                  precision, processes)
+                distortion, rate, weight = _epoch(take_step, generator, len(x), *settings, batch_size, processes)
                 if not (math.isfinite(distortion + rate) and _finite(trained)):  # the last step may be the fatal one
                     restore(good, *state)
                     raise FloatingPointError(
@@ -188,33 +193,48 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
     return history
 
 
-def _epoch(model, optimizer, generator, x, beta_at, lr_at, batch_size, method, free_bits, transform, precision,
-           processes):
-    """One pass over x (N, D): the means of distortion and rate, in nats per point, and the last beta (of a pair, its
+def _epoch(take_step, generator, n, beta_at, lr_at, batch_size, processes):
+    """One pass over n points: the means of distortion and rate, in nats per point, and the last beta (of a pair, its
     geometric mean).
 
+    take_step: a `_stepper`'s function.
     beta_at, lr_at: functions from the share of the epoch that is done, in [0, 1), to beta and to Adam's step.
     """
-    parameters, parts = optimizer.param_groups[0]["params"], []
-    steps = processes.batches(torch.randperm(len(x), generator=generator, device=x.device), batch_size)
+    parts = []
+    steps = processes.batches(torch.randperm(n, generator=generator, device=generator.device), batch_size)
     for i, index in enumerate(steps):
         given = beta_at(i / len(steps))
         each = isinstance(given, tuple)
         beta = _spread(len(index), generator, *given) if each else given
-        optimizer.param_groups[0]["lr"] = lr_at(i / len(steps))
+        parts.append(take_step(index, beta, lr_at(i / len(steps)), i))
+    means = torch.stack([torch.cat(part).mean() for part in zip(*parts, strict=True)]).tolist()  # once an epoch: fast
+    return *processes.mean(means, n), math.sqrt(given[0] * given[1]) if each else float(beta)
+
+
+def _stepper(model, optimizer, generator, x, method, free_bits, transform, precision, processes):
+    """A function (index, beta, lr, number) that takes the epoch's `number`-th step, on the points x[index], and returns
+    their distortions and rates."""
+    group = optimizer.param_groups[0]
+
+    def take_step(index, beta, lr, number):
+        if isinstance(group["lr"], torch.Tensor):
+            group["lr"].copy_(lr)
+        else:
+            group["lr"] = lr
         batch = x.index_select(0, index)  # several times faster than x[index]
         batch = batch if transform is None else transform(batch, generator)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             elbo = model.elbo(batch, beta, method=method, generator=generator, validate=False,
                               free_bits=free_bits)
         optimizer.zero_grad(set_to_none=True)
+        each = isinstance(beta, torch.Tensor) and beta.ndim == 2
         loss = -elbo.value.mean()
         (loss / (1 + beta) if model.gated and not each else loss).backward()
-        processes.average_gradients(parameters, i)
+        processes.average_gradients(group["params"], number)
         optimizer.step()
-        parts.append((elbo.distortion.detach(), elbo.rate.detach()))  # summed once an epoch: small operations cost time
-    means = torch.stack([torch.cat(part).mean() for part in zip(*parts, strict=True)]).tolist()
-    return *processes.mean(means, len(x)), math.sqrt(given[0] * given[1]) if each else float(beta)
+        return elbo.distortion.detach(), elbo.rate.detach()
+
+    return take_step
 
 
 def _spread(n, generator, low, high, tilt=1.0):
