@@ -24,7 +24,7 @@ def test_thousands_of_random_moves_leave_memory_flat(name, record_property):
     """The median of the last quarter's readings after the warm-up, against that of the first quarter's."""
     readings = []
     panel = restless.play(name, MOVES, each=lambda n: readings.append(restless.memory())
-                          if n >= WARM and n % 20 == 0 else None)
+                          if n >= WARM and n % 40 == 0 else None)
     quarter = len(readings) // 4
     growth = statistics.median(readings[-quarter:]) - statistics.median(readings[:quarter])
     record_property(f"{name}, {MOVES} moves: memory", f"{growth:+.1f} MB, of {readings[-1]:.0f}")
