@@ -380,17 +380,22 @@ assert torch.isclose(dilo, short)
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## M2 and Shu's, built
 #
-# From tables to networks. $q(c|x)$ is a multilayer perceptron with a softmax, $q_\phi(z|x,c)$ an encoder that reads the image with a one-hot class beside it. We build Shu's: its decoder reads the code alone.
+# From tables to networks, and from three classes to ten. A generator for each draw makes sure that two ways of computing something see the same noise:
 
 # %%
 torch.set_default_dtype(torch.float32)
 torch.manual_seed(0)
 K, likelihood = 10, Binomial(16)
-classifier, encoder = MLP((64, 64, K)), Encoder(64 + K, 10, (64,))     # q(c|x), q(z|x,c)
-decoder, prior = Decoder(10, 64, (64,)), MixturePrior(K, 10)           # p(x|z), p(z|c)
 
 def dice(seed=0):
     return torch.Generator().manual_seed(seed)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# $q(c|x)$ is a multilayer perceptron with a softmax, $q_\phi(z|x,c)$ an encoder that reads the image with a one-hot class beside it. We build Shu's: its decoder reads the code alone.
+
+# %%
+classifier, encoder = MLP((64, 64, K)), Encoder(64 + K, 10, (64,))     # q(c|x), q(z|x,c)
+decoder, prior = Decoder(10, 64, (64,)), MixturePrior(K, 10)           # p(x|z), p(z|c)
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # Each image goes through the networks once for each class that we try, as one batch of shape $(N,S,\cdot)$, where $S$ is the number of classes tried. `c` holds them, one-hot. The divergences to all components come out at once, and `c` picks the right one:
@@ -429,6 +434,11 @@ from gmvae_lib.latent_class import Classifier, LatentClassVAE
 named = Classifier(64, K, (64,))
 named.mlp = classifier
 shus = LatentClassVAE(named, encoder, decoder, likelihood, prior)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# On 64 images, with the same noise, both must give the same:
+
+# %%
 some = digits.x[:64]
 assert torch.allclose(-shus.elbo(some, generator=dice()).value, exact_loss(some, dice()), rtol=1e-4)
 
@@ -479,6 +489,11 @@ from gmvae_lib.moving_mixture import CodeDecoder, MovingMixture
 moves = MovingMixture(K, 10, 4, (64,))
 moves.mlp = styles
 dilo_model = VAE(Encoder(64, 10 + 4, (64,)), CodeDecoder(10, 64, (64,)), likelihood, moves)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# Ours and the library's, with the same draws of $w$ and $z$:
+
+# %%
 q_of_zw = dilo_model.encode(some)
 library = moves.rate(*q_of_zw, "exact", generator=dice())
 assert torch.allclose(library, moving_rate(*q_of_zw, dice()), atol=1e-4)
@@ -489,9 +504,14 @@ assert torch.allclose(library, moving_rate(*q_of_zw, dice()), atol=1e-4)
 # %%
 with torch.no_grad():
     styles.layers[0].weight.zero_()                                    # w is not looked at
-    still = MixturePrior(K, 10)
     mu, log_s2 = (v[0] for v in moves.components(torch.zeros(1, 4)))
-    still.set_parameters(moves.weights, mu, log_s2.exp())
+still = MixturePrior(K, 10)
+still.set_parameters(moves.weights, mu, log_s2.exp())
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The collapsed rates, that of the code alone and that of both:
+
+# %%
 code, style = ([v[:, part] for v in q_of_zw] for part in (slice(10), slice(10, 14)))
 assert torch.allclose(moves.rate(*q_of_zw), still.rate(*code) + kl_standard(*style), atol=1e-3)
 
@@ -650,28 +670,37 @@ def trained_six(name, make=None):
 six = {name: trained_six(name) for name in SIX}
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# How much does the class say about the image? That is the mutual information of $x$ and $c$ under $q(c|x)$: the entropy of the average less the average entropy, at most $\log10=2.3$ nats. It needs no labels. They come last, for the accuracy of Eq. (9.1).
+# How much does the class say about a held-out image? That is the mutual information of $x$ and $c$ under $q(c|x)$: the entropy of the average less the average entropy, at most $\log10=2.3$ nats. It needs no labels. They come last, for the accuracy of Eq. (9.1).
 
 # %%
 from gmvae_lib.evaluation import clustering_accuracy
 
 def information(model):
-    """Nats that the class tells about a held-out image."""
     q = model.responsibilities(held_out.x)
     return float(torch.xlogy(q, q).sum(1).mean() - torch.xlogy(q.mean(0), q.mean(0)).sum())
 
-@torch.no_grad()
-def held_out_bound(model, method):
-    values = [model.elbo(held_out.x, method=method, generator=dice(s)).value.mean() for s in range(8)]
-    return float(torch.stack(values).mean())
+# %% [markdown] slideshow={"slide_type": "-"}
+# The bound as above, the mean over eight draws, in the form that the model was trained with:
 
 # %%
+@torch.no_grad()
+def held_out_bound(model, method):
+    values = [model.elbo(held_out.x, method=method, generator=dice(s)).value for s in range(8)]
+    return float(torch.stack(values).mean())
+
 says = {name: information(model) for name, model in six.items()}
-cells = {name: [f"−{-held_out_bound(model, 'collapsed' if name == 'VaDE' else 'exact'):.1f}",
-                f"{says[name]:.2f}",
+reaches = {name: held_out_bound(model, "collapsed" if name == "VaDE" else "exact")
+           for name, model in six.items()}
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# All six in one table:
+
+# %%
+cells = {name: [f"−{-reaches[name]:.1f}", f"{says[name]:.2f}",
                 f"{clustering_accuracy(held_out.y, model.predict(held_out.x)):.2f}"]
          for name, model in six.items()}
-figures.table(["bound", "class, nats", "accuracy"], cells, "Ten classes, one start, held-out images",
+figures.table(["bound", "class, nats", "accuracy"], cells,
+              "Ten classes, one start, held-out images",
               "A table with the bound, the nats that the class says and the accuracy of the six "
               "models. The bounds lie within a few nats of each other; the class of Shu's model "
               "says least, those of the VampPrior and of Dilokthanakul's model most.")
@@ -714,6 +743,10 @@ def guess(model):
     gap = (torch.xlogy(q, q) - q * log_best).sum(1).mean()
     return float(gap), float((q.argmax(1) == log_best.argmax(1)).float().mean())
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# For the M2 above:
+
+# %%
 gap, agree = guess(six["M2"])
 print("M2's classifier costs over half a nat:", gap > 0.5)
 print("and often names another class than q*:", 0.4 < agree < 0.9)
@@ -734,6 +767,10 @@ def deaf_to_style():
     first.weight.requires_grad_(False)
     return model
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# Trained as before:
+
+# %%
 deaf = information(trained_six("Dilokthanakul's", deaf_to_style))
 print("the class still says nearly as much:", deaf > says["Dilokthanakul's"] - 0.25)
 print("more than with the plain mixture:   ", deaf > says["mixture prior"] + 0.1)
@@ -749,9 +786,15 @@ class Stretched(MixturePrior):
     def components(self):
         return 10 * self.means, (20 * self.log_scale).clamp_min(-9)
 
-stretched = trained_six("stretched", lambda: VAE.build(64, 10, (64,),
-                                                       prior=Stretched(10, 10, spread=0.1)))
-print("a plain mixture that moves faster says more:", information(stretched) > says["mixture prior"] + 0.1)
+def faster():
+    return VAE.build(64, 10, (64,), prior=Stretched(10, 10, spread=0.1))
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# It starts where the plain mixture does, and is trained as before:
+
+# %%
+stretched = information(trained_six("stretched", faster))
+print("a plain mixture that moves faster says more:", stretched > says["mixture prior"] + 0.1)
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # It says 2.1 nats too, in each of three starts, with accuracies of 0.62 to 0.69. Most of what looked like a better model was a faster optimizer. **A difference between two models is a finding only when the same training would have found it in both**; how they start, and how far they can move, is part of the comparison. How to get classes that can be relied on is [chapter 9](09_clustering_with_the_gmvae.ipynb)'s answer, and it works with the plain mixture.
@@ -889,6 +932,10 @@ def gumbel_gradients(tau):
     a = logits.expand(len(noise), 3).clone().requires_grad_()
     return torch.autograd.grad(cost(((a + noise) / tau).softmax(1)).sum(), a)[0]
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# At nine temperatures, twenty thousand draws each:
+
+# %%
 taus = torch.logspace(-1, 1, 9)
 measured = [gumbel_gradients(tau) for tau in taus]
 bias = torch.stack([(g.mean(0) - exact).norm() for g in measured])
@@ -928,7 +975,7 @@ print("and the noise grows, by a factor between 1.5 and 2.3:  ", bool(1.5 < sd[0
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # At $\tau=1$ the average gradient has the *wrong sign*: it tells the network to give up the right class, because a mixture of all three offers explains this 3 better than the mean 3 does. Lowering $\tau$ mends the bias, at low temperatures roughly in proportion, and
-# pays with noise that grows there roughly like $1/\sqrt\tau$: the gradient is of size $1/\tau$, but only in the share of draws, of size $\tau$, that have not decided. The score function with a baseline, which many would not even try, errs less at every temperature.
+# pays with noise that grows there roughly like $1/\sqrt\tau$: the gradient is of size $1/\tau$, but only in the share of draws, of size $\tau$, that have not decided. At $\tau=10$, at the other end, $y$ hardly depends on $a$ any more: the gradient is nearly nothing, and the bias is the whole of it. The score function with a baseline, which many would not even try, errs less at every temperature.
 #
 # This is one image and three classes, and no law. With a code $z$ beside it, a decoder trained along with $y$, or hundreds of choices at once, the noise of all other choices enters the score (chapter 4's Eq. (4.28)), and the relaxation may win. We shall see it come close in a moment. But **with one choice among a few classes, sum**:
 # ten decodings cost less than the draws, or the care, that an estimator needs.
@@ -965,13 +1012,17 @@ def drawn_loss(x, method, generator, tau=0.5):
     return cost.mean(1) + price(log_q)
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# These are `method="score"` and `method="gumbel"` of a `LatentClassVAE`, which has a `temperature` and a number of draws, `n_draws`. Shu's networks from above are still there; the gradients must agree:
+# These are `method="score"` and `method="gumbel"` of a `LatentClassVAE`, which has a `temperature` and a number of draws, `n_draws`. Shu's networks from above are still there.
 
 # %%
 def gradient(loss, network):
     """The gradient of the mean loss by all weights of a network, as one vector."""
     return torch.cat([g.ravel() for g in torch.autograd.grad(loss.mean(), network.parameters())])
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# The values differ, since the library keeps that of the draws; the gradients may not:
+
+# %%
 for method in ("score", "gumbel"):
     ours = gradient(drawn_loss(some, method, dice()), classifier)
     library = -shus.elbo(some, method=method, generator=dice()).value
@@ -988,6 +1039,10 @@ def gradients(method, times=200, n_draws=2, temperature=0.5, seed=1):
     return torch.stack([gradient(-m2.elbo(some, method=method, generator=generator).value,
                                  m2.classifier) for _ in range(times)])
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# The estimators to compare:
+
+# %%
 truth = gradients("exact", 400, seed=2)
 WAYS = {"exact sum": ("exact",), "score, 1 draw, no baseline": ("score", 200, 1),
         "score, 2 draws": ("score",), "Gumbel, τ = 0.1": ("gumbel", 200, 2, 0.1),
@@ -1004,29 +1059,37 @@ def bias_and_noise(found):
     parts = squared.clamp_min(0), found.var(0).sum(), variance + left
     return [float(part.sqrt() / truth.mean(0).norm()) for part in parts]
 
+# %% [markdown] slideshow={"slide_type": "-"}
+# And their table:
+
+# %%
 inside = {name: bias_and_noise(gradients(*settings)) for name, settings in WAYS.items()}
 figures.table(["bias", "noise"],
               {name: [f"{b:.1f} ± {e:.1f}", f"{n:.1f}"] for name, (b, n, e) in inside.items()},
-              "The classifier's gradient in M2, in units of its length",
-              "A table of bias and noise of six gradient estimators. The exact sum has no bias; one "
-              "draw without a baseline has by far the most noise; the Gumbel-softmax has less noise "
-              "than two draws of the score function, and a bias that grows with the temperature.")
+              "In lengths of the true gradient",
+              "A table of bias and noise of six gradient estimators. The exact sum has no bias; "
+              "one draw without a baseline has by far the most noise; the Gumbel-softmax at "
+              "temperatures of a half and one has less noise than two draws of the score "
+              "function, and a bias that grows with the temperature.")
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# What of it holds on every machine:
 
 # %%
-print("a second draw takes nine tenths of the score's noise away:",
-      inside["score, 2 draws"][1] < 0.1 * inside["score, 1 draw, no baseline"][1])
-print("the Gumbel-softmax at τ = 1 has less noise than that:     ",
-      inside["Gumbel, τ = 1"][1] < inside["score, 2 draws"][1])
-print("and a bias of over a third of the gradient:               ", inside["Gumbel, τ = 1"][0] > 0.33)
+alone, pair = (inside[name][1] for name in ("score, 1 draw, no baseline", "score, 2 draws"))
+bias_of_1, noise_of_1, _ = inside["Gumbel, τ = 1"]
+print("a second draw takes nine tenths of the score's noise away:", pair < 0.1 * alone)
+print("the Gumbel-softmax at τ = 1 has less noise than that:     ", noise_of_1 < pair)
+print("and a bias of over a third of the gradient:               ", bias_of_1 > 0.33)
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # The picture has changed in three ways.
 #
 # - *The exact sum has noise*, more than the gradient is long: that of the code $z$. Nothing that is done about $c$ removes it, so two draws of the score function are only about three times as noisy, and ten, which cost as much as the sum, no noisier than the sum.
-# - *For a single step the warm Gumbel-softmax errs least*: at $\tau=1$ bias and noise together are shorter than the exact sum's noise. That is why people like it.
+# - *For a single step the warm Gumbel-softmax errs least*: at $\tau=1$ bias and noise together, by Eq. (10.26), are no longer than the exact sum's noise. That is why people like it.
 # - *Steps add up.* Over a hundred of them noise shrinks tenfold and the bias stays.
 #
-# Does it show in the end? M2, trained in the three ways from three starts, while writing: bounds of −112.5 to −110.1 (exact), −111.2 to −108.6 (score) and −113.0 to −109.3 (Gumbel, $\tau=\frac12$): nothing that three starts could tell apart. Its class said 1.1 to 1.5, 0.4 to 1.0 and 1.1 to 1.4 nats: noise in the choice teaches not to choose. Drawing took about two thirds of the sum's time.
+# Does it show in the end? M2, trained in the three ways from three starts, while writing: bounds of −112.5 to −110.1 (exact), −111.2 to −108.6 (score) and −113.0 to −109.3 (Gumbel, $\tau=\frac12$): nothing that three starts could tell apart. Its class said 1.1 to 1.5, 0.4 to 1.0 and 1.1 to 1.4 nats: noise in the choice teaches not to choose. Drawing took about 0.6 of the sum's time.
 # And at $\tau=1$ the relaxed loss looked two to three nats better than the bound of the very same model. It is no bound.
 
 # %% [markdown] slideshow={"slide_type": "slide"}

@@ -95,7 +95,9 @@
 # | $\mathrm{acc}$ | clustering accuracy, clusters and classes matched one to one | `clustering_accuracy` | Eq. (9.1) |
 # | $z_v$ | code of one of several views of the same thing | `n_views` | Eq. (9.4) |
 # | $u_k$ | pseudo-input of a VampPrior | `pseudo_inputs` | Eq. (10.9) |
-# | $\tau$ | temperature of a relaxed choice | | Eq. (10.25) |
+# | $A_c(x)$ | one ELBO for each class | `class_elbos` | Eq. (10.13) |
+# | $p(w)$ | prior of the style $w$, which moves a mixture | `style_dim`, its dimensions | Eq. (10.17) |
+# | $\tau$ | temperature of a relaxed choice | `temperature` | Eq. (10.25) |
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Letters with two meanings
@@ -141,6 +143,11 @@
 # | `prior.with_free_bits` | a rate with an allowance | Eq. (6.15) | 6 |
 # | `vae.VAE` | encoder, decoder, likelihood and prior together | | 5 |
 # | `vae.VAE.elbo` | distortion and rate of each point | | 5 |
+# | `latent_class.Classifier` | $q(c\mid x)$ as a network | | 10 |
+# | `latent_class.LatentClassVAE` | M2 and Shu's model: a class first, then a code | Eq. (10.15) | 10 |
+# | `latent_class.LatentClassVAE.class_elbos` | one ELBO for each class, $A_c$ | Eq. (10.13) | 10 |
+# | `moving_mixture.MovingMixture` | a mixture that moves with a style: Dilokthanakul's prior | Eq. (10.17) | 10 |
+# | `moving_mixture.MovingMixture.rate` | its rate, and the style's price | Eq. (10.19) | 10 |
 # | `training.fit` | one training loop for every model | | 5 |
 # | `evaluation.rate_distortion` | the curve of a network with gates | | 6 |
 # | `evaluation.log_likelihood` | importance-weighted estimate of $\log p(x)$ | | 5 |
