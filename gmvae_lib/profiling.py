@@ -5,6 +5,7 @@ import sys
 from contextlib import contextmanager
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch.profiler import ProfilerActivity, profile
 
@@ -47,6 +48,17 @@ def totals(operations, on="cpu"):
             seconds, calls = sums.get(operation.name, (0.0, 0))
             sums[operation.name] = seconds + operation.seconds, calls + 1
     return dict(sorted(sums.items(), key=lambda item: -item[1][0]))
+
+
+def finish_times(asked, work):
+    """When each of n operations ends that a GPU computes one after the other: (n,).
+
+    Arguments:
+        asked: when the processor has asked for each, (n,), not falling.
+        work: how long the GPU computes it, (n,), in the same unit. Eqs. (12.6) and (12.7).
+    """
+    asked, done = np.asarray(asked, float), np.cumsum(work)
+    return done + np.maximum.accumulate(asked - done + work)
 
 
 @contextmanager

@@ -16,11 +16,12 @@ from gmvae_lib.explorers.chapter_08 import RateExplorer, quick_gmvae
 from gmvae_lib.explorers.chapter_09 import ClusterExplorer
 from gmvae_lib.explorers.chapter_10 import GumbelExplorer
 from gmvae_lib.explorers.chapter_11 import BoundExplorer, quick_plane
+from gmvae_lib.explorers.chapter_12 import TimelineExplorer
 from gmvae_lib.explorers.chapter_13 import BugExplorer
 from gmvae_lib.explorers.panel import Panel, with_box
 
 __all__ = [
     "Panel", "with_box", "GMVAEExplorer", "MixtureExplorer", "EMExplorer", "KExplorer", "DivergenceExplorer",
     "quick_vae", "LatentExplorer", "BetaExplorer", "LiveTraining", "HoleExplorer", "quick_gmvae", "RateExplorer",
-    "ClusterExplorer", "GumbelExplorer", "quick_plane", "BoundExplorer", "BugExplorer",
+    "ClusterExplorer", "GumbelExplorer", "quick_plane", "BoundExplorer", "TimelineExplorer", "BugExplorer",
 ]

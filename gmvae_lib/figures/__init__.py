@@ -23,6 +23,7 @@ from gmvae_lib.figures.mixtures import (
 from gmvae_lib.figures.picture import COLORS, LINES, MARKERS, STYLE, Blitted, Picture, array, style, subplots
 from gmvae_lib.figures.plots import counts, curve_panels, curves, heatmaps, images, scatter, strip, table
 from gmvae_lib.figures.rates import rate_plane
+from gmvae_lib.figures.scaling import bars, best_marked, lanes
 from gmvae_lib.figures.starts import start_panels, walk_panels
 from gmvae_lib.figures.variational import gaussian_outlines, joint_slices, stacked_panels
 
@@ -33,7 +34,7 @@ __all__ = [
     "heatmaps", "counts", "table", "fit_panels", "count_panels",
     "joint_slices", "gaussian_outlines", "stacked_panels",
     "rate_plane", "start_panels", "walk_panels", "six_models", "simplex_panels", "log_panels",
-    "intervals", "score_map",
+    "intervals", "score_map", "bars", "lanes", "best_marked",
     "six_programs", "published_ascent", "unequal_pair",
     "latent_plane", "discriminant_plane", "clusters", "misfit", "RATIO", "PARTS", "READY", "course_map",
 ]
