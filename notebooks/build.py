@@ -94,6 +94,12 @@ def why_build(source, notebook, digest):
     return None if built.metadata.get("gmvae", {}).get("library") == digest else "library changed"
 
 
+def own_memory(process):
+    """Its resident bytes, without the libraries' pages that it shares with the kernel that started it (Linux)."""
+    memory = process.memory_info()
+    return memory.rss - getattr(memory, "shared", 0)
+
+
 def watch_memory(client, peak, done):
     """Keep in `peak[0]` the largest memory, in bytes, of the kernel and its children until `done` is set."""
     while not done.wait(0.05):
@@ -101,7 +107,7 @@ def watch_memory(client, peak, done):
         if pid := getattr(provisioner, "pid", None):
             try:
                 kernel = psutil.Process(pid)
-                rss = sum(process.memory_info().rss for process in [kernel, *kernel.children(recursive=True)])
+                rss = kernel.memory_info().rss + sum(map(own_memory, kernel.children(recursive=True)))
             except psutil.NoSuchProcess:  # a process ended between two looks
                 continue
             peak[0] = max(peak[0], rss)
