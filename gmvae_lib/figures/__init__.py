@@ -5,6 +5,7 @@ from gmvae_lib.figures.choice import count_panels, fit_panels
 from gmvae_lib.figures.course import PARTS, READY, course_map
 from gmvae_lib.figures.evaluation import intervals, score_map
 from gmvae_lib.figures.family import log_panels, simplex_panels, six_models
+from gmvae_lib.figures.labels import Labels
 from gmvae_lib.figures.latent import RATIO, clusters, discriminant_plane, latent_plane, misfit
 from gmvae_lib.figures.mixtures import (
     blend,
@@ -28,7 +29,7 @@ from gmvae_lib.figures.starts import start_panels, walk_panels
 from gmvae_lib.figures.variational import gaussian_outlines, joint_slices, stacked_panels
 
 __all__ = [
-    "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "style", "subplots", "array", "ellipse",
+    "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "Labels", "style", "subplots", "array", "ellipse",
     "full_covariances", "blend", "draw_soft_points", "draw_outlines", "mixture_panels", "shares", "em_stages",
     "density_panels", "cloud_panels", "hills", "jensen", "curves", "curve_panels", "images", "scatter", "strip",
     "heatmaps", "counts", "table", "fit_panels", "count_panels",
