@@ -49,18 +49,18 @@ class Processes:
         self.device, self.sizes, self.interrupted = device, None, False
 
     def everywhere(self, prepare):
-        """prepare(), a function of this process; a ValueError in one of them is raised in all: none waits in vain."""
+        """prepare() in each; where one fails (ValueError, OSError), all raise a ValueError: none waits in vain."""
         if self.size == 1:
             return prepare()
         result, problem = None, None
         try:
             result = prepare()
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             problem = error
-        problems = self._gather(problem and str(problem))
-        if any(problems):
-            rank = next(rank for rank, found in enumerate(problems) if found)
-            raise ValueError(f"In process {rank}: {problems[rank]}") from problem
+        problems = self._gather(None if problem is None else str(problem))
+        for rank, found in enumerate(problems):
+            if found is not None:
+                raise ValueError(f"In process {rank}: {found}") from problem
         return result
 
     def from_first(self, prepare):

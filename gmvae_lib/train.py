@@ -82,7 +82,8 @@ def train(settings):
         if processes.rank == 0:
             print(text, flush=True)
 
-    x, shape = processes.everywhere(lambda: images(settings.data, "train", processes.rank, processes.size))
+    processes.from_first(lambda: [len(load(settings.data, split)) for split in ("train", "test")])  # may download them
+    x, shape = images(settings.data, "train", processes.rank, processes.size)
     held_out, _ = images(settings.data, "test", processes.rank, processes.size)
     torch.manual_seed(settings.seed)
     prior = None
