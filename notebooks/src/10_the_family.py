@@ -443,7 +443,7 @@ some = digits.x[:64]
 assert torch.allclose(-shus.elbo(some, generator=dice()).value, exact_loss(some, dice()), rtol=1e-4)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# For M2 two parts are other ones. The decoder is told the class, so it has $K$ more inputs; and the prior is the same $\mathcal N(0,I)$ for all classes and learns nothing:
+# For M2 two parts are other ones. The decoder is told the class, so it has $K$ more inputs; and the prior is the same $\mathcal N(0,I)$ for all classes and learns nothing. (The library sees from the decoder's number of inputs whether it is `told` the class.)
 
 # %%
 same = MixturePrior(K, 10, spread=0.0).requires_grad_(False)           # all at N(0, I)
@@ -725,7 +725,7 @@ print("and least in:          ", min(says, key=says.get))
 # | Shu's | −111.6 to −109.2 | 0.0 to 0.9 | 0.12 to 0.27 |
 # | Dilokthanakul's | −110.3 to −105.1 | 2.1 to 2.2 | 0.72 to 0.83 |
 #
-# One model's *bound* changes more from start to start than the six differ from each other: it does not tell which to take. (Nor are they all the same kind of number: VaDE's is Eq. (10.5), which is never above Eq. (10.4).)
+# One model's *bound* changes more from start to start than the six differ from each other: five starts hardly tell which to take. (Nor are they all the same kind of number: VaDE's is Eq. (10.5), which is never above Eq. (10.4).)
 #
 # The *class* does differ. In M2 it is the only thing, besides the code, that the decoder reads, and it is used for something, but that is not the digit. Shu's all but switches it off: at first no class is better than another, and a $q(c|x)$ that pays nothing for its choice is the nearest optimum. Published accuracies of such models differ by ten points from seed to seed.
 
