@@ -121,12 +121,14 @@ def save(n):
 
 save(0)
 last, cut = 0, 0
-for i in range(30):
+for i in range(300):
+    if i >= 30 and cut:  # on a busy machine, writing takes a small share of the time
+        break
     child = os.fork()  # a fresh interpreter for each kill would cost seconds
     if child == 0:
         for n in range(last + 1, 10**9):
             save(n)
-    time.sleep(0.03 + 0.0013 * i)
+    time.sleep(0.03 + 0.0013 * (i % 30))
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     last, = load_checkpoint(path, model).distortion
@@ -138,7 +140,7 @@ print(last > 0, cut > 0)
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 def test_a_kill_in_the_middle_of_saving_leaves_a_whole_checkpoint(tmp_path):
-    """Thirty kills at times spread over the write: always one whole save, never a mixture of two, nor none."""
+    """Thirty kills and more at times spread over the write: always one whole save, never a mixture of two, nor none."""
     process = run(KILL, tmp_path / "model.safetensors")
     out, err = process.communicate(timeout=120)
     assert out == "True True\n", err  # it did save, and some kills did cut a save short
