@@ -103,7 +103,7 @@ class MixtureExplorer(Panel):
         self.component.value = min(self.component.value, self.k.value)
         k = self.component.value - 1
         if changed & {"component"} and self._last:
-            said += f"The controls now move component {k + 1}, the one with the yellow ring. "
+            said += f"The controls now move component {k + 1}, the one with the ochre ring. "
         elif not changed & {"data", "k"}:
             said += "".join(self._set(name, k, now[name]) for name in sorted(changed))
         if "family" in changed and self._last:

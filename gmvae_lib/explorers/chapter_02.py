@@ -186,7 +186,7 @@ class EMExplorer(Panel):
             place = f"({signed(float(mean[0]), 2)}, {signed(float(mean[1]), 2)})"
             said = f"Mean {self.component.value} now starts at {place}. "
         elif "component" in changed:
-            said = (f"The sliders now move the start of mean {self.component.value}, the one with the yellow ring. ")
+            said = (f"The sliders now move the start of mean {self.component.value}, the one with the ochre ring. ")
         if "family" in changed and self._last:
             said += f"The covariances are now {self.family.value}. "
         mean = self._start[self.component.value - 1]

@@ -93,8 +93,10 @@ def with_box(slider):
     def shown(value):
         return value if whole else float(f"{value:.3g}")
 
+    # Its label has no width: it is for screen readers, since the slider's stands beside it.
     box = kind(shown(slider.value), min=low, max=high, step=0.01 if logarithmic else slider.step,
-               layout={"width": "6em"})
+               description=slider.description, style={"description_width": "0px"}, layout={"width": "6em"})
+    widgets.dlink((slider, "description"), (box, "description"))
 
     def type_into_slider(change):
         if change["new"] != shown(slider.value):  # else the box only shows, rounded, what the slider has

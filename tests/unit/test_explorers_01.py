@@ -69,7 +69,7 @@ def test_each_slider_moves_its_parameter_and_says_so(panel, name, value, words):
 
 def test_the_controls_show_the_chosen_component(panel):
     panel.component.value = 2
-    assert "component 2, the one with the yellow ring" in caption(panel)
+    assert "component 2, the one with the ochre ring" in caption(panel)
     assert [panel.x1.value, panel.x2.value] == panel._means[1].tolist()
     panel.x1.value = 3.0
     assert panel._means[1, 0] == 3 and panel._means[0, 0] != 3
