@@ -199,6 +199,31 @@ def price(q):
     return torch.xlogy(q, q).sum(1) + math.log(q.shape[1])
 
 
+def _prior(z):
+    """log p(z) of three unequal components, in the plane."""
+    return log_mixture(z, *_mixture(30))
+
+
+def _rate_cases():
+    return [(*_normal(seed, (n, 2), (n, 2), (n, 2)), _prior) for seed, n in ((31, 7), (32, 12))]
+
+
+def sampled_rate(mean, log_var, eps, log_prior, scale=0.5):
+    """The log-ratio whose average is the rate, Eq. (7.11), at one draw."""
+    z = mean + (scale * log_var).exp() * eps
+    return log_prob_diag(z, mean, log_var) - log_prior(z)
+
+
+def _entropy_rate(mean, log_var, eps, log_prior):
+    entropy = 0.5 * (1 + LOG_2PI + log_var).sum(-1)
+    return -entropy - log_prior(mean + (0.5 * log_var).exp() * eps)
+
+
+def _positive_rate(mean, log_var, eps, log_prior):
+    rate = sampled_rate(mean, log_var, eps, log_prior)
+    return torch.expm1(-rate) + rate
+
+
 def _raw_cases():
     return [(torch.tensor([0.3, -1.2, 2.0, 0.0], **DOUBLE),), (torch.tensor([3.0, -2000.0], **DOUBLE),)]
 
@@ -610,6 +635,33 @@ EXERCISES = {
         hint="Every number is allowed, and the exponentials of the result sum to one.",
     ),
     "13.16": Exercise(
+        cases=_rate_cases,
+        solution=sampled_rate,
+        mistakes={
+            "you have clipped the innocent. A KL is an average of terms that may be negative; clipped, their average "
+            "is too large. The snippet was right.": lambda m, v, e, p: sampled_rate(m, v, e, p).clamp_min(0),
+            "you took the absolute value of an innocent's terms: their average is then no KL. The snippet was right.":
+                lambda m, v, e, p: sampled_rate(m, v, e, p).abs(),
+            "the square is never negative, but its average is no KL. The snippet was right.":
+                lambda m, v, e, p: 0.5 * sampled_rate(m, v, e, p).square(),
+            "the order was right, log q - log p: where the average is negative now, it was positive before. This was "
+            "the innocent one.": lambda m, v, e, p: -sampled_rate(m, v, e, p),
+            "the draw had its root already: log_var was halved. You have put case 2's bug into the one snippet that "
+            "was right.": partial(sampled_rate, scale=1.0),
+            "Eq. (8.8)'s entropy is right as well, and has the same average. But there was nothing to repair: the "
+            "snippet was the innocent one.": _entropy_rate,
+            "this has the right average, too, and is never negative. But there was nothing to repair: the snippet was "
+            "the innocent one.": _positive_rate,
+            "this is the rate under N(0, I): the prior was given, and the snippet was right.":
+                lambda m, v, e, p: 0.5 * (m.square() + v.exp() - 1 - v).sum(-1),
+            "log q(z|x) is missing now: without the entropy it is no rate. The snippet was right.":
+                lambda m, v, e, p: -p(m + (0.5 * v).exp() * e),
+            "one number for each image was asked for; the average comes later. (It is what must not be negative.)":
+                lambda m, v, e, p: sampled_rate(m, v, e, p).mean(),
+        },
+        hint="A KL divergence is an average over z. Must every term of an average be positive?",
+    ),
+    "13.17": Exercise(
         cases=_cost_cases,
         solution=gain,
         mistakes={
@@ -626,7 +678,7 @@ EXERCISES = {
         },
         hint="Differences image by image; their mean; their standard deviation over the root of N.",
     ),
-    "13.17": Exercise(
+    "13.18": Exercise(
         cases=_label_cases,
         solution=matched_accuracy,
         mistakes={
@@ -640,7 +692,7 @@ EXERCISES = {
         },
         hint="Count the table (clusters, classes), and let scipy.optimize.linear_sum_assignment maximize.",
     ),
-    "13.18": Exercise(
+    "13.19": Exercise(
         cases=_split_cases,
         solution=overfitting,
         mistakes={
@@ -659,7 +711,7 @@ EXERCISES = {
         },
         hint="D + R of an image is its cost. Compare the mean costs of the two sets.",
     ),
-    "13.19": Exercise(
+    "13.20": Exercise(
         cases=_run_cases,
         solution=lambda bounds, accuracies: accuracies[bounds.argmax()],
         mistakes={
@@ -672,7 +724,7 @@ EXERCISES = {
         },
         hint="Choose without looking at the accuracies; then look once.",
     ),
-    "13.20": Exercise(
+    "13.21": Exercise(
         cases=_test_cases,
         solution=belong_together,
         mistakes={

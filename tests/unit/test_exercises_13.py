@@ -20,6 +20,7 @@ from torch.distributions import (
 )
 
 from gmvae_lib.exercises import diagnose, find
+from gmvae_lib.gaussian import log_prob_diag
 from gmvae_lib.mixture import GaussianMixture
 
 SOURCE = Path(__file__).resolve().parents[2] / "notebooks" / "src" / "13_find_the_bug.py"
@@ -77,6 +78,12 @@ def together(sample, log_prob):
     return bool(abs(mass.sum() - 1) < 0.02 and max(off) < 0.03)
 
 
+def sampled_rate(mean, log_var, eps, log_prior):
+    q = Independent(Normal(mean, log_var.exp().sqrt()), 1)
+    z = torch.addcmul(mean, log_var.exp().sqrt(), eps)
+    return q.log_prob(z) - log_prior(z)
+
+
 def price(q):
     uniform = Categorical(probs=torch.ones_like(q))
     return kl_divergence(Categorical(probs=q), uniform)
@@ -99,11 +106,12 @@ INDEPENDENT = {
     "13.13": lambda h, *p: tuple(torch.nn.functional.linear(h, w.T, b) for w, b in (p[:2], p[2:])),
     "13.14": price,
     "13.15": lambda raw: raw - raw.max() - (raw - raw.max()).exp().sum().log(),
-    "13.16": lambda m, b: (b.mean() - m.mean(), float(stats.sem((b - m).numpy()))),
-    "13.17": accuracy,
-    "13.18": lambda a, b, c, d: -a.mean() - b.mean() + c.mean() + d.mean(),
-    "13.19": lambda b, a: max(zip(b.tolist(), a.tolist()))[1],
-    "13.20": together,
+    "13.16": sampled_rate,
+    "13.17": lambda m, b: (b.mean() - m.mean(), float(stats.sem((b - m).numpy()))),
+    "13.18": accuracy,
+    "13.19": lambda a, b, c, d: -a.mean() - b.mean() + c.mean() + d.mean(),
+    "13.20": lambda b, a: max(zip(b.tolist(), a.tolist()))[1],
+    "13.21": together,
 }
 
 
@@ -120,14 +128,14 @@ def test_the_ten_tests_find_every_case():
     table = SOURCE.read_text(encoding="utf-8").split("### Ten tests")[1].split("# %%")[0]
     rows = re.findall(r"^# \| (\d+) \|.*\| ([\d, ]+) \|$", table, re.MULTILINE)
     assert [int(number) for number, _ in rows] == list(range(1, 11))
-    assert {int(case) for _, cases in rows for case in cases.split(",")} == set(range(1, 21))
+    assert {int(case) for _, cases in rows for case in cases.split(",")} == set(range(1, 22)) - {16}  # the innocent
 
 
 # The snippet that each exercise repairs, by its name in the chapter: the check must know it as it stands there.
 SNIPPETS = {
     "13.1": "log_normal", "13.2": "draw", "13.3": "log_mixture", "13.4": "log_prior", "13.5": "responsibilities",
     "13.7": "e_step", "13.8": "new_weights", "13.9": "variances", "13.10": "elbo", "13.11": "distortion",
-    "13.12": "log_prob", "13.13": "heads", "13.14": "first", "13.17": "accuracy", "13.19": "report",
+    "13.12": "log_prob", "13.13": "heads", "13.14": "first", "13.18": "accuracy", "13.20": "report",
 }
 
 
@@ -135,10 +143,11 @@ SNIPPETS = {
 def snippets():
     """The functions that the chapter's source defines."""
     tree = ast.parse(SOURCE.read_text(encoding="utf-8"))
-    names = set(SNIPPETS.values()) | {"log_normal_line", "published_means", "normal", "second"}
+    names = set(SNIPPETS.values()) | {"log_normal_line", "published_means", "normal", "second", "sampled_rate"}
     functions = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in names]
     scope = {"torch": torch, "math": math, "LOG_2PI": math.log(2 * math.pi), "F": torch.nn.functional,
-             "Categorical": Categorical, "MixtureSameFamily": MixtureSameFamily, "Normal": Normal}
+             "log_prob_diag": log_prob_diag, "Categorical": Categorical, "MixtureSameFamily": MixtureSameFamily,
+             "Normal": Normal}
     exec(compile(ast.Module(functions, []), str(SOURCE), "exec"), scope)
     return scope
 
@@ -155,6 +164,26 @@ def test_the_other_program_and_the_published_step_are_known_too(snippets):
     assert diagnose("13.14", snippets["second"])[1].startswith("not yet: this is the second program")
 
 
+def test_the_innocent_snippet_is_right_as_it_stands_and_its_average_is_the_rate(snippets):
+    rate = snippets["sampled_rate"]
+    assert diagnose("13.16", rate) == ("right", "correct.")
+    _, _, _, log_prior = find("13.16").cases()[0]
+    mean, log_var = torch.tensor([[0.4, -0.3]], dtype=torch.float64), torch.tensor([[0.3, -0.5]], dtype=torch.float64)
+    line = torch.arange(-9, 9, 0.05, dtype=torch.float64)
+    grid = torch.cartesian_prod(line, line)
+    q = Independent(Normal(mean, (0.5 * log_var).exp()), 1).log_prob(grid)
+    exact = float((q.exp() * (q - log_prior(grid))).sum()) * 0.05**2
+    eps = torch.randn(200_000, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    terms = rate(mean.expand(200_000, 2), log_var.expand(200_000, 2), eps, log_prior)
+    assert terms.min() < 0 and float(terms.mean()) == pytest.approx(exact, abs=0.02)
+
+
+@pytest.mark.parametrize("sentence", find("13.16").mistakes)
+def test_who_repairs_the_innocent_is_told_so(sentence):
+    said = diagnose("13.16", find("13.16").mistakes[sentence])[1]
+    assert "right" in said or "innocent" in said or "comes later" in said
+
+
 def test_the_right_form_of_the_toolbox_is_accepted_and_its_wrong_form_is_not():
     def right(z, weights, means, std):
         return MixtureSameFamily(Categorical(weights), Independent(Normal(means, std), 1)).log_prob(z)
@@ -167,10 +196,10 @@ def test_the_pairs_of_the_last_exercise_are_told_apart_with_room_to_spare():
     from gmvae_lib.exercises.chapter_13 import _box, _grid
 
     grid = _grid()
-    for sample, log_prob in find("13.20").cases():
+    for sample, log_prob in find("13.21").cases():
         z, mass = sample(20_000, torch.Generator().manual_seed(0)), log_prob(grid).exp() * 0.01
         shares = [torch.bincount(_box(points), weights, minlength=784) for points, weights in
                   ((z, torch.full((len(z),), 1 / len(z), dtype=z.dtype)), (grid, mass))]
         off = float((shares[0] - shares[1]).abs().max())
-        right = find("13.20").solution(sample, log_prob)
+        right = find("13.21").solution(sample, log_prob)
         assert off < 0.008 if right else off > 0.03

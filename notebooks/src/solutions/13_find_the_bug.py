@@ -209,7 +209,40 @@ def my_log_weights(raw):
 check("13.15", my_log_weights)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ### Exercise 13.16 (★★, 15 minutes)
+# ### Exercise 13.16 (★★, 10 minutes)
+# This is the innocent one. A KL divergence is an *average* over $z$ of $\log q(z)-\log p(z)$, and what cannot be negative is the average: wherever the prior is denser than $q$ the term is below zero, and a single draw that falls there says so. That is Eq. (7.11) with one draw, unbiased as it stands (chapter 7 met the same minus signs
+# in its third failure). Clipped at zero, or made positive in another way, the terms would have the wrong average, and the training would follow the wrong gradient. What the test knew beforehand was known of the average only. A test that asks the right thing compares the mean over many draws with a rate that is known, and says its error.
+
+# %%
+def my_rate(mean, log_var, eps, log_prior):
+    z = mean + (0.5 * log_var).exp() * eps                                     # Eq. (5.7)
+    log_q = -0.5 * (LOG_2PI + log_var + (z - mean) ** 2 / log_var.exp()).sum(-1)
+    return log_q - log_prior(z)                                                # Eq. (7.11)
+
+check("13.16", my_rate)
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# The right test. One encoder, the prior of the case, many draws: on average the terms are the integral, negative or not.
+
+# %%
+def two_hills(z):
+    square = (z.unsqueeze(1) - torch.tensor([[-1.0, 0.0], [1.0, 0.0]])).square().sum(-1)
+    return (-0.5 * square).logsumexp(1) - math.log(2) - LOG_2PI
+
+line = torch.arange(-9, 9, 0.05)
+grid = torch.cartesian_prod(line, line)
+log_q = -0.5 * grid.square().sum(1) - LOG_2PI                              # the encoder: N(0, I)
+exact = float((log_q.exp() * (log_q - two_hills(grid))).sum() * 0.05**2)
+torch.manual_seed(0)
+zeros, eps = torch.zeros(100_000, 2), torch.randn(100_000, 2)
+terms = my_rate(zeros, zeros, eps, two_hills)
+error = float(terms.std() / math.sqrt(len(terms)))
+off = abs(float(terms.mean()) - exact)
+print("negative terms, more than a fifth:", bool((terms < 0).double().mean() > 0.2))
+print("their mean is the integral, within four errors:", off < 4 * error)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Exercise 13.17 (★★, 15 minutes)
 # There is nothing to learn. The data are independent standard normal numbers, so the best model is the standard normal, and no code can say anything about one column that helps with another. What the program learnt is to ignore its code, or to memorize a little, which costs on new data. Its prior is one Gaussian: nothing in the program is a
 # mixture. And what it calls new data are the decoder's *means*, with a small part of the data's spread: without the noise of the likelihood these are no draws. A mixture, trained, new data: each of the three words would have fallen by one question. For a comparison, take differences image by image: what
 # makes an image dear for both models cancels, and the standard error, Eq. (3.5), is the one of the differences, Eq. (3.6).
@@ -219,12 +252,12 @@ def my_gain(model, baseline):
     difference = baseline - model
     return difference.mean(), difference.std() / math.sqrt(len(difference))    # Eq. (3.5)
 
-check("13.16", my_gain)
+check("13.17", my_gain)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Evaluation and experiments
 #
-# ### Exercise 13.17 (★★, 10 minutes)
+# ### Exercise 13.18 (★★, 10 minutes)
 # A majority vote can only grow when clusters are split, and with a cluster for each point it is perfect. It is a fine number under its own name, purity, Eq. (9.19), and between clusterings of the same $K$. Called accuracy, it compares a method with 100 clusters to one with 10. The matching of Eq. (9.1) is one to one, so that clusters in excess of the classes
 # count as wrong, and random ones get 0.14 with ten clusters (the matching has seen the labels, too), and 0.04 with a hundred. (For more clusters than classes, scores such as the adjusted Rand index are made.)
 
@@ -236,10 +269,10 @@ def my_accuracy(y, clusters):
     rows, columns = linear_sum_assignment(table.numpy(), maximize=True)
     return table[rows, columns].sum() / len(y)
 
-check("13.17", my_accuracy)
+check("13.18", my_accuracy)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ### Exercise 13.18 (★, 5 minutes)
+# ### Exercise 13.19 (★, 5 minutes)
 # The sentence has it backwards. The rate is at least the information that the code carries about the image, Eq. (6.3). A model can only learn its training images by heart if their codes say which of them is meant, and that costs rate. At the smallest rates the code is silent (posterior collapse), all images are drawn alike, and new ones cost the same as
 # old ones: that is *under*fitting. So the KL is not to be minimized, and not to be feared when it is small for this reason: it is one half of a sum. What measures overfitting is the gap between new and old images in the *whole* cost.
 
@@ -247,10 +280,10 @@ check("13.17", my_accuracy)
 def my_gap(train_distortion, train_rate, test_distortion, test_rate):
     return (test_distortion + test_rate).mean() - (train_distortion + train_rate).mean()
 
-check("13.18", my_gap)
+check("13.19", my_gap)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# ### Exercise 13.19 (★, 5 minutes)
+# ### Exercise 13.20 (★, 5 minutes)
 # The largest of fifty noisy numbers is large because it is the largest. With 100 test images the standard deviation of a coin's accuracy is 0.05, and the best of fifty lies some two of them above one half. The test labels have chosen the run, so they can no longer judge it. Choose by something that has not seen them (the bound on
 # the training images), and look at the test once: the accuracy of a run that was chosen blindly is an unbiased number. It is the same bug to stop unless the first epoch's accuracy is high, or to tune anything on what one reports.
 
@@ -258,12 +291,12 @@ check("13.18", my_gap)
 def my_report(bounds, accuracies):
     return accuracies[bounds.argmax()]
 
-check("13.19", my_report)
+check("13.20", my_report)
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Failure lab: a test that cannot fail
 #
-# ### Exercise 13.20 (★★★, 25 minutes)
+# ### Exercise 13.21 (★★★, 25 minutes)
 # Boxes of side 1, because the pairs differ on that scale: boxes as wide as a component would not see that it is too narrow. A share $s$ of $n$ draws has the standard deviation $\sqrt{s(1-s)/n}$, at most 0.004 for $n=20{,}000$, and among 576 boxes some are off by three or four of those. So a difference of 0.02 is never chance, and all the wrong
 # pairs differ by more. (With boxes ten times smaller, each would hold a hundredth of the mass, and nothing would stand out from the noise.)
 
@@ -277,7 +310,7 @@ def belong_together(sample, log_prob):
     drawn = torch.histogramdd(inside, [24, 24], range=[-12.0, 12.0, -12.0, 12.0]).hist / len(z)
     return bool(abs(mass.sum() - 1) < 0.01 and (mass - drawn).abs().max() < 0.02)
 
-check("13.20", belong_together)
+check("13.21", belong_together)
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # And it can fail: it has, on five of the eight pairs.
@@ -286,6 +319,6 @@ check("13.20", belong_together)
 # ## Four more, without a snippet
 #
 # - **$-$ELBO called a negative log-likelihood.** Know the answer (8): on a model whose likelihood is known the two differ by the gap of Eq. (4.5), and by a different one for each encoder. So a table of bounds may rank models wrongly; chapter 4's failure lab has two that it does. Report it as what it is, a bound.
-# - **Trained and scored on the same images.** Shuffle (10), the images this time: score on some that were held out, and see whether the number stays. For clustering it often does, for a likelihood it does not (case 18), and before one has looked nobody knows.
+# - **Trained and scored on the same images.** Shuffle (10), the images this time: score on some that were held out, and see whether the number stays. For clustering it often does, for a likelihood it does not (case 19), and before one has looked nobody knows.
 # - **A random log-variance head.** Go to the limit (3), or draw and compare (2): the codes' noise should be small beside the spread of the codes, and a look at $\sigma_\phi(x)$ shows that it is about one everywhere. The first steps then train the decoder on noise, and what the autoencoder had learnt is gone. Set the head's weights to zero and its bias to $-3$.
-# - **Started afresh until the first epoch is good.** Shuffle (10): with labels that mean nothing, this too finds runs that are better than chance. It is case 19 with another name, and it trains on the labels by selection.
+# - **Started afresh until the first epoch is good.** Shuffle (10): with labels that mean nothing, this too finds runs that are better than chance. It is case 20 with another name, and it trains on the labels by selection.
