@@ -4,7 +4,7 @@
 # *Can prior and encoder be learnt together?*
 #
 # Chapter 2 fitted a mixture to points that stood still. Chapter 5 trained an encoder against a prior that stood still.
-# Now both move: the encoder decides where the images lie, the mixture describes where they lie, and each shapes the
+# Chapter 7 did one after the other. Now both move at once: the encoder decides where the images lie, the mixture describes where they lie, and each shapes the
 # other. The picture shows what comes of it without a single label: a latent space in which handwritten digits have
 # sorted themselves, and a row of new images for each component of the prior. (The map is the plane in which the
 # components are farthest apart; in the other dimensions they differ too.)
@@ -35,8 +35,9 @@ figures.clusters(
 # - get chapter 5 back with one component, and chapter 2 back with a decoder that does nothing;
 # - cluster handwritten digits without labels, and report honestly how well that went.
 #
-# **You need** expectation–maximization, EM ([chapter 2](02_expectation_maximization.ipynb)), and the variational autoencoder,
-# VAE, with its evidence lower bound, the ELBO ([chapter 5](05_variational_autoencoder.ipynb)).
+# **You need** expectation–maximization, EM ([chapter 2](02_expectation_maximization.ipynb)), the variational autoencoder,
+# VAE, with its evidence lower bound, the ELBO ([chapter 5](05_variational_autoencoder.ipynb)), and what [chapter
+# 7](07_the_prior_is_the_problem.ipynb) found about its prior.
 # **Time:** about 90 minutes, exercises apart. All cells together run in less than a minute.
 #
 # What the two chapters built we may import. (The first cell asked for a single thread, and `fit` below for the
@@ -56,22 +57,16 @@ from gmvae_lib.vae import VAE
 # ## Where we stand
 #
 # A VAE pays for every image a *rate*: the Kullback–Leibler divergence (KL) from the encoder's Gaussian
-# $q_\phi(z|x_n)$ to the prior $p(z)$. What does the average rate consist of? Pick one of the $N$ images at random, then
-# draw $z$ from its Gaussian. Over all images, $z$ then has the *aggregate posterior* as its density,
-# $q(z)=\frac1N\sum_n q_\phi(z|x_n)$. We put it between encoder and prior, $\log\frac{q_\phi(z|x_n)}{p(z)}=\log\frac{q_\phi(z|x_n)}{q(z)}+\log\frac{q(z)}{p(z)}$, and take
-# the mean over images and draws. The last term does not ask which image $z$ came from, so its mean is one over $q(z)$:
+# $q_\phi(z|x_n)$ to the prior $p(z)$. With the *aggregate posterior* $q(z)=\frac1N\sum_n q_\phi(z|x_n)$, the density of the
+# codes of all $N$ images, chapter 7 cut the mean rate in two, Eq. (7.4):
 #
 # $$\frac1N\sum_{n=1}^N \mathrm{KL}\big(q_\phi(z|x_n)\,\Vert\,p(z)\big)
 # =\underbrace{\frac1N\sum_{n=1}^N \mathrm{KL}\big(q_\phi(z|x_n)\,\Vert\,q(z)\big)}_{\text{what } z \text{ tells about the image}}
 # +\underbrace{\mathrm{KL}\big(q(z)\,\Vert\,p(z)\big)}_{\text{misfit of the prior}}. \tag{8.1}$$
 #
-# The first term, a mutual information, is the price of knowing which image was meant. The second buys nothing. It vanishes when the prior
-# equals the aggregate posterior, and a single round Gaussian seldom does. ([Chapter 7, The prior
-# is the problem](07_the_prior_is_the_problem.ipynb), derives this as Eq. (7.4) and measures both terms.)
-
-# %% [markdown] slideshow={"slide_type": "subslide"}
-# Chapter 7 ended so: we train chapter 5's VAE, leave it as it is, and only exchange the prior behind it: a mixture of ten Gaussians,
-# fitted by chapter 2's EM to latent draws of the training images.
+# The second term buys nothing. It vanishes when the prior equals the aggregate posterior, and a single round Gaussian
+# seldom does. So chapter 7 left a trained VAE as it was and exchanged the prior behind it, for a mixture fitted by EM to
+# latent draws of the training images. In short, once more:
 
 # %%
 torch.manual_seed(0)
@@ -96,8 +91,8 @@ rate_mixture = float((log_q - mixture.score_samples(z)).mean())
 print("the mixture saves more than one nat an image:", rate_normal - rate_mixture > 1)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The bound rises by exactly what the rate falls, on images that neither model saw, and nothing was retrained. Yet the encoder
-# does not know. It was trained to press its images into one round cloud, which is now the wrong aim. We want to learn
+# The bound rises by exactly what the rate falls, on images that neither model saw, and nothing was retrained. Yet the
+# encoder does not know its new prior. It was trained to press its images into one round cloud, which is now the wrong aim. We want to learn
 # encoder, decoder *and* mixture against one objective.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -855,28 +850,21 @@ def accuracy(y, clusters):
     return float(confusion(y, clusters).trace() / len(y))
 
 # %% [markdown] slideshow={"slide_type": "-"}
-# Beside it stand two scores that need no matching: normalized mutual information (NMI) and the adjusted Rand index (ARI), both 1 for a perfect result and near 0 for a random one.
-# The competitors are k-means on the pixels, chapter 2's mixture on ten principal components of the pixels (principal component analysis, PCA), and the mixture on the latents that our training starts from.
+# Beside it stands a score that needs no matching: normalized mutual information (NMI), 1 for a perfect result and near 0 for a random one. The competitors are k-means on the pixels, and the mixture on the latents that our training starts from. (Chapter 9
+# introduces these scores with care, and has more competitors.)
 
 # %%
 from sklearn.cluster import KMeans
-from sklearn.decomposition import PCA
-from sklearn.metrics import adjusted_rand_score as ari
 from sklearn.metrics import normalized_mutual_info_score as nmi
 
-pca = PCA(10, random_state=0).fit(digits.x)
-reduced, reduced_held_out = (torch.tensor(pca.transform(data.x)) for data in (digits, held_out))
-
-names = ("k-means on pixels", "mixture on PCA", "mixture on latents (the start)", "GMVAE")
+names = ("k-means on pixels", "mixture on latents (the start)", "GMVAE")
 found = {name: [] for name in names}
 for seed in range(5):
     k_means = KMeans(10, n_init=10, random_state=seed).fit(digits.x)
-    on_pca = GaussianMixture(10, n_init=5, max_iter=300, reg_covar=1e-2, seed=seed).fit(reduced)
     clusterings = [torch.tensor(k_means.predict(held_out.x)).long(),
-                   on_pca.predict(reduced_held_out),
                    starts[seed].predict(held_out.x), models[seed].predict(held_out.x)]
     for clusters, runs in zip(clusterings, found.values()):
-        runs.append([score(held_out.y, clusters) for score in (accuracy, nmi, ari)])
+        runs.append([accuracy(held_out.y, clusters), nmi(held_out.y, clusters)])
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # Which of the five runs would we ship? Not the one with the best accuracy: whoever chooses by labels has used labels. The bound on the *training* images may choose.
@@ -887,32 +875,31 @@ scores = {name: torch.tensor(runs, dtype=torch.float64) for name, runs in found.
 cells = {name: [f"{m:.3f} ± {sd:.3f}" for m, sd in zip(runs.mean(0), runs.std(0))]
          for name, runs in scores.items()}
 cells["GMVAE, chosen by the bound"] = [f"{value:.3f}" for value in scores["GMVAE"][chosen]]
-figures.table(["accuracy", "NMI", "ARI"], cells,
-              "Held-out digits, K = 10: mean ± standard deviation over five seeds",
-              "A table of accuracy, NMI and ARI on held-out digits for k-means on pixels, a "
-              "mixture on principal components, the mixture on latents that training starts from, "
-              "the GMVAE, and the GMVAE run that the bound chooses. The GMVAE leads k-means "
-              "clearly in NMI and ARI.")
+figures.table(["accuracy", "NMI"], cells,
+              "Held-out digits, K = 10, five seeds (mean ± sd)",
+              "A table of accuracy and NMI on held-out digits for k-means on pixels, the mixture "
+              "on latents that training starts from, the GMVAE, and the GMVAE run that the bound "
+              "chooses. The GMVAE leads k-means clearly in NMI.", size=(8.4, 2.9))
 
 # %% [markdown] slideshow={"slide_type": "-"}
 # The table is a picture because its last digits depend on your processor: training is chaotic. What does not depend on it:
 
 # %%
 gmvae, pixels = scores["GMVAE"].mean(0), scores["k-means on pixels"].mean(0)
-print("NMI and ARI above k-means:     ", bool((gmvae > pixels)[1:].all()))
-print("accuracy between 0.7 and 0.9:  ", 0.7 < float(gmvae[0]) < 0.9)
+print("NMI above k-means:           ", bool(gmvae[1] > pixels[1]))
+print("accuracy between 0.7 and 0.9:", 0.7 < float(gmvae[0]) < 0.9)
 moved = (scores["GMVAE"] - scores["mixture on latents (the start)"])[:, 0]
 print("joint training moved it by less than 0.1, each time:", bool((moved.abs() < 0.1).all()))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# **An honest reading.** The GMVAE's clusters resemble the digits clearly more than those of k-means, by the two scores that look at whole partitions. In accuracy it leads by a few points on average, and
+# **An honest reading.** The GMVAE's clusters resemble the digits more than those of k-means, by the score that looks at whole partitions. In accuracy it leads by a few points on average, and
 # a single run may fall behind. The reason stands in the last line: joint training improves the bound by many nats but hardly moves images from one component to another. **The start decides.**
 # If the first mixture has split the ones in two and merged two other digits, so has the final one, because leaving such a local optimum would first make the bound worse.
-# Nor does the bound tell a good start from a bad one: over sixteen seeds that we ran while writing, the two were all but uncorrelated. Longer training, other sizes of network
+# Nor does the final bound tell a good start from a bad one: over sixteen seeds that we ran while writing, the two were all but uncorrelated. Longer training, other sizes of network
 # and more latent dimensions left the mean about where it is.
 #
-# What helps is a better start, and a bound that recognizes it: the likeliest of ten starts is not the one that finds the digits. The cure is to show the mixture several slightly shifted and turned copies of each image that must share
-# a component. That is [chapter 9, Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb).
+# What helps is a better start, and a score that recognizes it: the likeliest of ten starts is not the one that finds the digits. [Chapter 9, Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb), shows the mixture several slightly shifted and turned copies of each image that must share
+# a component. With the same kind of prior and no label, five seeds then reach 0.95 on average.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Look at it
