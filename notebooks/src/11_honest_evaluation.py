@@ -164,23 +164,25 @@ from gmvae_lib.gaussian import log_prob_diag, sample_diag
 @torch.no_grad()
 def log_weights(model, x, n_draws, widen=1.0, seed=0):  # log w, (S, N)
     mean, log_var = model.encode(x)
-    log_var = log_var + 2 * math.log(widen)
-    size, generator = (n_draws, *mean.shape), torch.Generator().manual_seed(seed)
-    z = sample_diag(mean.expand(size), log_var.expand(size), generator)
-    log_prior = model.prior.log_prob(z.flatten(0, 1)).reshape(n_draws, -1)
-    log_joint = model.likelihood.log_prob(x, model.decoder(z)) + log_prior
-    return log_joint - log_prob_diag(z, mean, log_var)
+    log_var, rows = log_var + 2 * math.log(widen), []
+    generator = torch.Generator().manual_seed(seed)
+    for _ in range(n_draws):
+        z = sample_diag(mean, log_var, generator)
+        log_joint = model.likelihood.log_prob(x, model.decoder(z)) + model.prior.log_prob(z)
+        rows.append(log_joint - log_prob_diag(z, mean, log_var))
+    return torch.stack(rows)
 
 def estimate(log_w):
     return log_w.logsumexp(0) - math.log(len(log_w))                                 # Eq. (5.24)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The library's `log_likelihood` computes the same, and takes `widen` too:
+# The library's `log_likelihood` computes the same, many draws at once, and takes `widen` too:
 
 # %%
+few = test.x[:64]
 for widen in (1.0, 2.0):
-    theirs = log_likelihood(plane, test.x[:50], 20, widen=widen)
-    assert torch.allclose(estimate(log_weights(plane, test.x[:50], 20, widen)), theirs, rtol=1e-5)
+    theirs = log_likelihood(plane, few, 20, widen=widen)
+    assert torch.allclose(estimate(log_weights(plane, few, 20, widen)), theirs, rtol=1e-5)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Bias and variance have one cause
@@ -192,7 +194,8 @@ for widen in (1.0, 2.0):
 #
 # (For the second form put $w=p_\theta(x)\,p_\theta(z\mid x)/q(z\mid x)$ into $\mathbb E_q[w^2]$. Statisticians call it
 # the $\chi^2$-divergence.) Where $\delta$ is small, $\log(1+\delta)\approx\delta-\frac12\delta^2$. This step has a
-# name, the *delta method*. Take the mean of both terms, and the variance of the first:
+# name, the *delta method*. Take the mean of both terms, and the variance of the first. (The next terms are
+# $\frac13\delta^3$ and $-\frac14\delta^4$. Their means fall like $S^{-2}$, if they are finite.)
 #
 # $$\mathcal L_S=\log p_\theta(x)-\frac v{2S}+O(S^{-2}), \tag{11.3}$$
 #
@@ -223,8 +226,9 @@ assert math.isclose(variance, v / 1000, rel_tol=0.01)                           
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The effective sample size
 #
-# Not even a repetition is needed. The draws' own ratios estimate $v$ by
-# $S\sum_sw_s^2\,/\,(\sum_sw_s)^2-1$. It is customary to write this with the *effective sample size*
+# Not even a repetition is needed. In $v=\mathbb E_q[w^2]/p_\theta(x)^2-1$ we put averages over the draws, $\frac1S\sum_sw_s^2$
+# and $\frac1S\sum_sw_s$: the draws' own ratios estimate $v$ by $S\sum_sw_s^2\,/\,(\sum_sw_s)^2-1$. It is customary to
+# write this with the *effective sample size*
 #
 # $$\mathrm{ESS}=\frac{\big(\sum_sw_s\big)^2}{\sum_sw_s^2},\qquad \frac vS\approx\frac1{\mathrm{ESS}}-\frac1S. \tag{11.5}$$
 #
@@ -240,6 +244,13 @@ def predicted_gap(log_w):
 
 assert torch.isclose(effective(torch.zeros(50, 1)), torch.tensor(50.0))
 assert torch.isclose(effective(torch.tensor([[0.0], [-99.0]])), torch.tensor(1.0))
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# The toy once more. A thousand of its ratios, drawn, predict the bias that we have counted:
+
+# %%
+toy = ratios[torch.randint(2, (1000, 1), generator=torch.Generator().manual_seed(0))].log()
+assert math.isclose(predicted_gap(toy), -mean, rel_tol=0.1)                          # Eq. (11.3)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Does the rule hold on the digits? We predict the gap of 200 draws, and compare with the truth:
@@ -343,6 +354,41 @@ figures.curves(
         "at every number of draws.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Error bars, against the truth
+#
+# Does the rule hold now? We add to each estimate the bias that its draws predict, and give the mean over images the
+# error bar that they predict. By Eqs. (11.4) and (11.5) the estimate of image $n$ has the variance
+# $1/\mathrm{ESS}_n-1/S$, twice its bias; and variances of independent estimates add:
+
+# %%
+def corrected(log_w):  # the mean over images, and its standard error: all from the draws
+    gap = predicted_gap(log_w)
+    return float((estimate(log_w) + gap).mean()), float((2 * gap).sum()) ** 0.5 / len(gap)
+
+bars = {w: corrected(log_weights(plane, test.x, 1000, w, seed=2)) for w in (1.0, 2.0, 4.0)}
+figures.intervals(
+    {f"q widened {w:g} times": (-value, 2 * error) for w, (value, error) in bars.items()},
+    "What 1,000 draws say of themselves", "nats per image, ± 2 standard errors of draws",
+    size=(7.6, 2.8), truth=("−log p(x), by the grid", -truth.mean()),
+    alt="Three values with error bars that are hardly wider than their marks. As the encoder "
+        "says, the value is more than a nat to the right of the line of the truth; widened twice "
+        "it is some tenths off; widened four times it stands on the line, or close beside it.")
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# All three bars are about as short. The first is off by dozens of them; the last is all but on the line. An error bar
+# tells how much the draws disagree with each other, and no more.
+
+# %%
+off = {w: (float(truth.mean()) - value, error) for w, (value, error) in bars.items()}
+print("As is: off by a nat or more, and by more than 20 standard errors:",
+      off[1.0][0] > 1, off[1.0][0] > 20 * off[1.0][1])
+print("Four times as wide: off by less than 0.4 nats:", abs(off[4.0][0]) < 0.4)
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# (Even then the truth may be outside: among 360 images there are one or two that no wide draw has met yet. These need
+# the defensive mixture of Exercise 11.5, whose solution tries it here.)
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
 # May one choose the width by looking at the result? For a lower bound, yes: whatever $q$ is, $\mathcal L_S$ is below
 # $\log p_\theta(x)$, so the largest of several bounds is the closest. That is worth knowing where there is no grid.
 # (With one reservation: it is the *means* that are bounds. Take the width from some images, and report on others.)
@@ -398,25 +444,27 @@ figures.curves(
 # hundred draws from the wider $q$ are worth about a thousand from the encoder's own, which is what most papers use:
 
 # %%
-more = float(log_likelihood(models["standard"][0], valid[:100], 1000).mean())
+more = held_out_bound(models["standard"][0], 1.0, 1000)
 print("100 wide draws against 1,000 plain ones, within half a nat or better:",
       by_width["standard"][3] > more - 0.5)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# And how far are we still from $\log p_\theta(x)$? Let us look at the effective sample size of 500 draws:
+# And how far are we still from $\log p_\theta(x)$? Let us look at the effective sample size of 500 draws, and at what
+# ten times as many find:
 
 # %%
-log_w = log_weights(models["standard"][0], valid[:100], 500, widen=1.5)
-sizes = effective(log_w)
-print("Median ESS of 500 draws below 20:", bool(sizes.median() < 20))
-print("Eq. (11.5) would say that less than 0.2 nats are missing:",
-      bool(predicted_gap(log_w).mean() < 0.2))
+log_w = log_weights(models["standard"][0], valid[:100], 5000, widen=1.5)
+print("Median ESS of 500 draws below 20:", bool(effective(log_w[:500]).median() < 20))
+promised = float(predicted_gap(log_w[:500]).mean())
+found = float((estimate(log_w) - estimate(log_w[:500])).mean())
+print("By Eq. (11.5) less than 0.2 nats are missing:", promised < 0.2)
+print("Ten times as many draws find more than that: ", found > promised)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# A handful of five hundred. After what we have seen in the plane, we do not believe the prediction: an ESS that is
-# small says *not yet*, and a prediction from a small ESS says nothing. (The number worth reporting is the bound over
-# $S$, until it no longer rises. Papers quote 5,000 draws; it still rises there.) What we have is a bound, tighter than
-# the ELBO by five or six nats, and the same instrument for all models. We shall call it what it is: $\mathcal L_{100}$.
+# A handful of five hundred. As in the plane, the prediction is not to be believed: a small ESS says *not yet*, and
+# what is predicted from it says nothing. (The number worth reporting is the bound over $S$, until it no longer rises.)
+# What we have is a bound, some nats tighter than the ELBO, and the same instrument for all models. We shall call it
+# what it is: $\mathcal L_{100}$.
 
 # %%
 def scores(model, x):  # the bound of each image, (N,)
@@ -430,9 +478,9 @@ table = {name: torch.stack([scores(model, test.x) for model in runs])
 #
 # The mean of such scores has an error. Which one depends on what is asked.
 #
-# **Of draws.** How much would the number change if this model met these images again, with other draws? Image $n$ adds
-# the variance $\tau_n^2$ of its estimate, and the mean of $N$ of them has the standard error
-# $\frac1N\sqrt{\sum_n\tau_n^2}$.
+# **Of draws.** How much would the number change if this model met these images again, with other draws? With
+# $\tau_n^2$ for the variance of image $n$'s estimate over draws, the mean of $N$ of them has the standard error
+# $\frac1N\sqrt{\sum_n\tau_n^2}$. Above, one set of draws predicted it; here we repeat the draws.
 
 # %%
 model = models["standard"][0]
@@ -473,7 +521,7 @@ figures.intervals(
         "and for another training it is between half a nat and a nat or so.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The first is the one that is most often reported, and the smallest. It answers a question that nobody asks.
+# The first is the smallest. It answers a question that hardly anybody asks.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The same images for both
@@ -502,12 +550,24 @@ print("Paired, less than half of the error:", bool(paired < apart / 2))
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Which prior?
 #
-# Now the comparison. For each prior the mean over its seeds, and the standard deviation:
+# Now the comparison. Each dot is a training:
 
 # %%
 means = {name: -runs.mean(1) for name, runs in table.items()}
+figures.strip(
+    means, "Twelve trainings", "−$\\mathcal{L}_{100}$ (nats per test image)",
+    "Twelve dots in three rows, one for each prior, four seeds each: the standard normal at the "
+    "right, costing most, the mixture in the middle, the VampPrior at the left.",
+    size=(7.5, 2.6))
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# And in numbers, for each prior the mean over its seeds and the standard deviation:
+
+# %%
 elbos = {name: torch.tensor([sum(mean_elbo(model, test.x, method="exact")) for model in runs])
          for name, runs in models.items()}
+print("The bound of 100 draws is tighter than the ELBO by 3 nats or more, in all twelve:",
+      all(bool((elbos[name] - means[name] > 3).all()) for name in models))
 figures.table(
     ["−ELBO", "−L₁₀₀", "best seed", "worst seed"],
     {name: [f"{elbos[name].mean():.1f} ± {elbos[name].std():.1f}",
@@ -519,7 +579,7 @@ figures.table(
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # What may we conclude? The trainings are the sample here, four for each prior. The standard error of a difference of
-# two such means is $\sqrt{s_a^2/4+s_b^2/4}$:
+# two such means is $\sqrt{s_a^2/4+s_b^2/4}$, with the standard deviations $s_a,s_b$ over seeds:
 
 # %%
 def difference(a, b):  # how many nats b saves, and the standard error over seeds
@@ -536,7 +596,8 @@ figures.intervals(
         "saves about one and a half against the mixture.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# A prior that can bend is worth three to five nats here, many times the error. That survives any of our error bars:
+# A prior that can bend is worth three to five nats here, many times the error. (Most of that can be had after the
+# training, too, by exchanging the prior: chapters 7 and 8.)
 
 # %%
 first_two = list(gains.values())[:2]
@@ -544,36 +605,61 @@ print("Both save more than a nat, and more than three standard errors:",
       all(g > 1 and g > 3 * e for g, e in first_two))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The VampPrior against the mixture, one and a half nats, is another matter. Four errors of ours, when this was written,
-# but the comparison leans on choices that were made once: 20 components and 50 pseudo-inputs, 256 hidden units, 50
-# epochs. Chapter 10, with 64 hidden units, found no difference between the two. We had started with such networks
-# here, too: they scattered by two nats from seed to seed, and five seeds decided nothing at all, not even against the
-# standard normal (gains of $2.3\pm1.2$ and $1.2\pm1.1$). Half-trained networks differ by their training, and hide what
-# their priors are worth. (That first look was at the test images. It made us change the networks, for all three priors
-# alike; still, by the rules of this chapter it belongs into the report.) So the sentence that we would sign is: *in this
-# setting* the VampPrior was the best of three.
+# The VampPrior against the mixture is another matter: one and a half nats, some four errors when this was written. But
+# that comparison leans on choices that were made once: 20 components and 50 pseudo-inputs, 256 hidden units, 50 epochs.
+# So the sentence that we would sign is: *in this setting* the VampPrior was the best of three. Chapter 10, with other
+# settings, found no difference between the two.
+#
+# By the rules of this chapter something more belongs into the report. We had begun with 64 hidden units, as chapter 10
+# does. Those networks scattered by two nats from seed to seed, and five seeds decided nothing, not even against the
+# standard normal (gains of $2.3\pm1.2$ and $1.2\pm1.1$): half-trained networks differ by their training, and hide what
+# their priors are worth. So we took larger ones, for all three priors alike. That first look was at the test images.
+
+# %% [markdown] slideshow={"slide_type": "subslide"}
+# ### Sixty thousand images
+#
+# Does it look different on MNIST? `python -m tests.benchmarks.nll` trains the three on binarized images
+# (784-300-300-40, 50 epochs; 100 components or pseudo-inputs) and takes 5,000 plain draws for each of 1,000 test
+# images. One seed takes a processor core about 15 minutes, so its numbers come with the course:
 
 # %%
-figures.strip(
-    means, "Twelve trainings", "−$\\mathcal{L}_{100}$ (nats per test image)",
-    "Twelve dots in three rows, one for each prior, four seeds each: the standard normal at the "
-    "right, costing most, the mixture in the middle, the VampPrior at the left.",
-    size=(7.5, 2.6))
+from gmvae_lib.pretrained.likelihoods import load_likelihoods
+
+rows = load_likelihoods()["rows"]
+
+def mnist(prior, key):  # one number for each seed
+    return torch.tensor([row[key] for row in rows if row["prior"] == prior], dtype=torch.float64)
+
+def over_seeds(values):
+    return f"{values.mean():.1f}" + (f" ± {values.std():.1f}" if len(values) > 1 else "")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# Does it look different with 60,000 images? `tests/benchmarks/nll.py` trains the three on binarized MNIST
-# (784-300-300-40, 50 epochs; 100 components or pseudo-inputs) and takes 5,000 plain draws for each of 1,000 test images, as papers do.
-# It needs about 15 minutes of one processor core, and gave:
-#
-# | prior | −ELBO | −L₅₀₀₀ ± error over images | better than standard, paired |
-# |---|---|---|---|
-# | standard normal | 94.8 | 89.7 ± 0.8 | |
-# | mixture | 92.8 | 88.0 ± 0.8 | 1.7 ± 0.1 |
-# | VampPrior | 91.8 | 87.0 ± 0.8 | 2.7 ± 0.1 |
-#
+# The last column is that of Eq. (11.8), image by image:
+
+# %%
+seeds = len(mnist("standard", "bound"))
+cells = {prior: [over_seeds(mnist(prior, "elbo")), over_seeds(mnist(prior, "bound")),
+                 f"{mnist(prior, 'bound_error').mean():.1f}",
+                 f"{mnist(prior, 'gain').mean():.2f} ± {mnist(prior, 'gain_error').mean():.2f}"
+                 if prior != "standard" else ""] for prior in PRIORS}
+figures.table(
+    ["−ELBO", "−L₅₀₀₀", "error of images", "saved, paired"], cells, size=(9.4, 2.4),
+    title="MNIST, nats per test image, " + ("one seed" if seeds == 1 else f"{seeds} seeds (± sd)"),
+    alt="A table for three priors: minus the evidence lower bound, minus the importance-weighted "
+        "bound, its standard error over images, and the nats saved against the standard normal, "
+        "image by image. The mixture saves about two nats, the VampPrior about three.")
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
 # The VampPrior's authors report a gain of about three nats over the standard normal, with larger networks, longer
-# training and 500 pseudo-inputs. Order and gap are there. Look at the two kinds of errors once more: by the unpaired
-# ones nothing would be certain. And what does the table not tell? It has one seed.
+# training and 500 pseudo-inputs. Order and gap are there. Look at the two kinds of errors once more: by that of images,
+# unpaired, hardly anything would be certain.
+
+# %%
+saved, paired = ({prior: float(mnist(prior, key).mean()) for prior in PRIORS}
+                 for key in ("gain", "gain_error"))
+print("VampPrior before mixture before standard:", saved["VampPrior"] > saved["mixture"] > 0)
+print("Each gain is more than five paired errors:",
+      all(saved[prior] > 5 * paired[prior] for prior in ("mixture", "VampPrior")))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Active units, on any scale
@@ -586,12 +672,22 @@ figures.strip(
 #
 # $$A_i=\frac12\log\Big(1+\frac{\mathrm{Var}_n\,\mu_{ni}}{\frac1N\sum_n\sigma_{ni}^2}\Big). \tag{11.9}$$
 #
-# It is the information, in nats, that dimension $i$ would carry if means and noise were Gaussian.
+# It is the information, in nats, that dimension $i$ would carry if means and noise were Gaussian: for two Gaussian numbers
+# with correlation $\rho$ that is $-\frac12\log(1-\rho^2)$.
 
 # %%
 def activity(mean, log_var):
     return 0.5 * (1 + mean.var(0) / log_var.exp().mean(0)).log()                     # Eq. (11.9)
 
+code, noise = torch.randn(2, 100_000, 1, generator=torch.Generator().manual_seed(0))
+rho = torch.corrcoef(torch.cat([2 * code, 2 * code + 0.7 * noise], 1).T)[0, 1]
+theirs = activity(2 * code, torch.full_like(code, 2 * math.log(0.7)))
+assert torch.isclose(theirs, -0.5 * (1 - rho**2).log(), rtol=0.01)
+
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# On our networks, and on the mixture's once more in other units:
+
+# %%
 with torch.no_grad():
     codes = {name: runs[0].encode(test.x) for name, runs in models.items()}
 mean, log_var = codes["mixture"]
@@ -621,7 +717,7 @@ print("Dimensions that say less than a tenth of a nat:",
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # For the map we need a model for each cell, 72 of them. Training each would take an hour. We take the model that comes
 # with the course instead: one network for every $\beta$ (chapter 6), which saw all 1,437 training images, and for each
-# $K$ a partition of these images. For each cell we set the network to $\beta$, encode the training images, and fit the
+# $K$ a partition of these images, found without labels (chapter 9). For each cell we set the network to $\beta$, encode the training images, and fit the
 # prior by chapter 8's M-step, first to the partition, then three times more. This takes about two seconds.
 #
 # Its test images have to play two parts now: 180 to choose on, 180 for the verdict.
@@ -704,9 +800,9 @@ figures.score_map(
 # **β.** The valley is at or just below $\beta=1$. That is no law of nature: the ELBO is best at $\beta=1$ on the
 # training images, but on new ones, and by $\mathcal L_S$, a neighbour may win.
 #
-# **K.** More components go on helping, a little less each time. The bound is asked for a density, and a digit is not
-# one Gaussian: nothing in the question says "ten". A pass along the column shows how flat it is. Judged on the images
-# kept for the verdict, by paired differences:
+# **K.** More components go on helping, less each time, and beyond ten very little. The bound is asked for a density, and a
+# digit is not one Gaussian: nothing in the question says "ten". A pass along the column shows how flat it becomes.
+# Judged on the images kept for the verdict, by paired differences:
 
 # %%
 column = nll[:, chosen[1], 180:]
@@ -717,11 +813,12 @@ figures.intervals(
     "On images that did not choose", "nats worse than the chosen K, ± 2 standard errors",
     truth=("the chosen K", 0.0), size=(7.6, 3.8),
     alt="Nine error bars: by how much each K is worse than the chosen one. Some nats at one "
-        "component, falling with every further one, to less than two from ten on.")
+        "component, falling with every further one, to less than two from ten on, where some of "
+        "the bars reach zero.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# From ten on little is left to gain: under two nats, of more than a hundred. Small, and real, as the paired error bars
-# say; whether it is worth twice as many components is a question of taste, which no score answers.
+# From ten on little is left to gain: under two nats, of about a hundred, and not always more than the paired error bars.
+# Whether that is worth twice as many components is a question of taste, which no score answers.
 
 # %%
 print("K = 1 is worse by more than 3 nats:", bool(worse[0].mean() > 3))
@@ -736,8 +833,8 @@ print("K = 10 is within two nats of the best:", bool(worse[KS.index(10)].mean() 
 # %%
 row = KS.index(10)
 honest = accuracy[row, int(nll[row, :, :180].mean(-1).argmin())]
-print("Accuracy of that cell, a few points below the best of the map:",
-      bool(0.6 < honest < accuracy.max()))
+print("Accuracy of that cell, within ten points of the best of the map:",
+      bool(accuracy.max() - 0.1 < honest <= accuracy.max()))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The best of many
@@ -750,7 +847,8 @@ print("Accuracy of that cell, a few points below the best of the map:",
 #
 # *Proof.* For any $t>0$, by Jensen's inequality and since the largest of positive terms is at most their sum,
 # $e^{t\,\mathbb E\max(a_m-\mu)}\le\mathbb E\max e^{t(a_m-\mu)}\le\sum_m\mathbb E\,e^{t(a_m-\mu)}=M\,e^{t^2\sigma^2/2}$. Take the
-# logarithm, divide by $t$, and put $t=\sqrt{2\log M}/\sigma$. ∎
+# logarithm, divide by $t$, and put $t=\sqrt{2\log M}/\sigma$. ∎ (For $M=1$ let $t$ go to 0. Independence was not used:
+# scores that rise and fall together obey the bound, too, and stay further below it.)
 
 # %%
 noise = torch.randn(100_000, 20, generator=torch.Generator().manual_seed(0))
@@ -771,17 +869,17 @@ lead = everything - everything.mean(0)                                          
 generator = torch.Generator().manual_seed(0)
 
 def optimism(lead, m, n_images=60, times=2000):  # lead (models, images)
-    promised = []
+    broken = []
     for _ in range(times):
         order = torch.randperm(lead.shape[1], generator=generator)
         some = lead[torch.randperm(len(lead), generator=generator)[:m]]
         seen, kept = some[:, order[:n_images]].mean(1), some[:, order[n_images:]].mean(1)
-        promised.append(seen.max() - kept[seen.argmax()])
-    return float(torch.stack(promised).mean())
+        broken.append(seen.max() - kept[seen.argmax()])
+    return float(torch.stack(broken).mean())
 
-broken = {m: optimism(lead, m) for m in (1, 2, 5, 12)}
+excess = {m: optimism(lead, m) for m in (1, 2, 5, 12)}
 print("Without a choice none; with a choice always some:",
-      abs(broken[1]) < 0.05, all(broken[m] > 0.05 for m in (2, 5, 12)))
+      abs(excess[1]) < 0.05, all(excess[m] > 0.05 for m in (2, 5, 12)))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # A few tenths of a nat: as much as some published gains. It grows with the noise, that is with few images, and with the
@@ -959,8 +1057,8 @@ trace = torch.stack(trace)                                                      
 
 # %%
 late = trace[20:]
-broken = optimism(late - late.mean(0), m=len(late), n_images=40)
-print("The number that chose is too good by 0.2 to 5 nats:", 0.2 < broken < 5)
+too_good = optimism(late - late.mean(0), m=len(late), n_images=40)
+print("The number that chose is too good by 0.2 to 5 nats:", 0.2 < too_good < 5)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # And with **one seed** one does not know what one has. The largest difference between two trainings of *one* method,
@@ -986,7 +1084,7 @@ pairs = {"1 training images": (seen, new), "2 the ELBO as a likelihood": (-elbo_
          "5 threshold, for coin": (cost_of["above 8"], cost_of["coin"]),
          "6 the best seed": (reached.max(), reached.mean()),
          "7 purity, K = 50": (votes[1], matched[0]),
-         "8 stopped on the test": (-trace.mean(1).max() - broken, -trace.mean(1).max())}
+         "8 stopped on the test": (-trace[-1].mean() - too_good, -trace[-1].mean())}
 figures.table(
     ["as reported", "honest"],
     {name: [f"{v:.4g}".replace("-", "−") for v in pair] for name, pair in pairs.items()},
