@@ -61,8 +61,8 @@ def fit(model, data, epochs=100, beta=1.0, batch_size=128, lr=1e-3, method="coll
             history is in nats per view.
         validation: held-out points; with `patience`, training stops after that many epochs without improvement, and
             the best model is kept.
-        checkpoint: a file, written at the end and about every ten seconds; with `resume`, training goes on from it if
-            it exists, to the same model as without the break.
+        checkpoint: a file, written after the first epoch, about every ten seconds, and at the end; with `resume`,
+            training goes on from it if it exists, to the same model as without the break.
         on_epoch: a function (epoch, history), called after each epoch; returning True stops the training.
         seed: an integer; the same seed, device and thread count give the same model. Small networks use one thread.
         device: "cuda", "mps" or "cpu"; the best by default.
