@@ -55,7 +55,8 @@ def best_marked(x, y, marks, title, xlabel, ylabel, alt, size=(6.2, 4)):
     with style():
         axis.plot(x, y, "o", color=COLORS[0], markersize=8)
         for i, place in enumerate(zip(x, y, strict=True)):
-            axis.annotate(str(i), place, textcoords="offset points", xytext=(7, -13), fontsize=11)
+            aside = (8, -14) if i % 2 else (-15, 6)
+            axis.annotate(str(i), place, textcoords="offset points", xytext=aside, fontsize=11)
         for j, (label, i) in enumerate(marks.items()):
             axis.plot(x[i], y[i], "os^"[j % 3], markersize=17 + 5 * j, markerfacecolor="none", markeredgewidth=2.2,
                       markeredgecolor=COLORS[(j + 1) % 10], label=label)

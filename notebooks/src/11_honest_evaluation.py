@@ -1195,8 +1195,8 @@ check("11.5", my_defence)
 #
 # **You may now import** `evaluation.log_likelihood` with `widen`.
 #
-# **Where this leads.** To larger data and other machines: chapter 12 ([the map](00_start_here.ipynb#The-map)). To a
-# dozen more mistakes, in formulas this time: [chapter 13, Find the bug](13_find_the_bug.ipynb).
+# **Where this leads.** To larger data and other machines: [chapter 12, Scaling up](12_scaling_up.ipynb). To a dozen more
+# mistakes, in formulas this time: [chapter 13, Find the bug](13_find_the_bug.ipynb).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
