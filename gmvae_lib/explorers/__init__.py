@@ -13,7 +13,6 @@ from gmvae_lib.explorers.chapter_05 import LatentExplorer, quick_vae
 from gmvae_lib.explorers.chapter_06 import BetaExplorer, LiveTraining
 from gmvae_lib.explorers.chapter_07 import HoleExplorer
 from gmvae_lib.explorers.chapter_08 import RateExplorer, quick_gmvae
-from gmvae_lib.explorers.chapter_09 import ClusterExplorer
 from gmvae_lib.explorers.chapter_10 import GumbelExplorer
 from gmvae_lib.explorers.chapter_11 import BoundExplorer, quick_plane
 from gmvae_lib.explorers.chapter_12 import TimelineExplorer
@@ -23,5 +22,5 @@ from gmvae_lib.explorers.panel import Panel, with_box
 __all__ = [
     "Panel", "with_box", "GMVAEExplorer", "MixtureExplorer", "EMExplorer", "KExplorer", "DivergenceExplorer",
     "quick_vae", "LatentExplorer", "BetaExplorer", "LiveTraining", "HoleExplorer", "quick_gmvae", "RateExplorer",
-    "ClusterExplorer", "GumbelExplorer", "quick_plane", "BoundExplorer", "TimelineExplorer", "BugExplorer",
+    "GumbelExplorer", "quick_plane", "BoundExplorer", "TimelineExplorer", "BugExplorer",
 ]

@@ -13,17 +13,19 @@ from pathlib import Path
 
 from safetensors.torch import load, save
 
+from gmvae_lib.clustering import Recipe
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.vae import VAE
 
 FOLDER = Path(__file__).parent
 MEND = "restore it (git checkout), or rebuild it with `make checkpoints`."
-LATENT_DIM, HIDDEN, N_COMPONENTS, MAX_COMPONENTS = 16, (128, 128), 10, 20
+RECIPE, N_COMPONENTS, MAX_COMPONENTS = Recipe(), 10, 20
 
 
-def digits_model():
+def digits_model(recipe=RECIPE):
     """The untrained architecture of the digits' GMVAE: gated by beta, 10 full components in 16 dimensions."""
-    return VAE.build(64, LATENT_DIM, HIDDEN, prior=MixturePrior(N_COMPONENTS, LATENT_DIM, "full"), gated=True)
+    prior = MixturePrior(N_COMPONENTS, recipe.latent_dim, "full", recipe.min_var)
+    return VAE.build(64, recipe.latent_dim, recipe.hidden, prior=prior, gated=0.5)
 
 
 def write_shipped(tensors, name):
@@ -65,5 +67,5 @@ def load_digits_gmvae():
     tensors = read_shipped("digits.safetensors")
     partitions = tensors.pop("partitions").long()
     model = digits_model()
-    model.load_state_dict(tensors)
+    model.load_state_dict({name: value.float() for name, value in tensors.items()})  # stored in half precision
     return model.eval(), partitions
