@@ -66,7 +66,7 @@ print(cut, between, done)
 """
 
 
-def kill_often(path, kills, seed=0, timeout=120):
+def kill_often(path, kills, seed=0, timeout=240):
     """Trains with a checkpoint at `path` after every epoch, killed (SIGKILL) and resumed `kills` times: every second
     time while a checkpoint is being written or just after, else at a random moment.
 

@@ -254,7 +254,7 @@ def test_files_that_claim_to_be_huge_cost_little_memory(tmp_path, record_propert
     """Files of 2 GiB by their header, with holes in place of content, and headers that really are as long as may be.
     A checkpoint of the model is refused unread above 16 MB and eight times the model's bytes; 300 MB is what reading
     one of that size, the numbers of its history and Python's own objects for them included, may need at most."""
-    result = subprocess.run([sys.executable, "-c", BOMBS, tmp_path], capture_output=True, text=True, timeout=120,
+    result = subprocess.run([sys.executable, "-c", BOMBS, tmp_path], capture_output=True, text=True, timeout=240,
                             env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert result.returncode == 0, result.stderr
     rows = [line.split("|") for line in result.stdout.splitlines()]

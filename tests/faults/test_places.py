@@ -245,5 +245,5 @@ print(len(seen))
 def test_two_notebooks_that_save_to_one_file_leave_one_whole_checkpoint_at_any_time(tmp_path):
     """A third reads it all the while: always one save of one of them, never a mixture, nor none."""
     result = subprocess.run([sys.executable, "-c", SHARED, tmp_path / "model.safetensors", "60"], text=True,
-                            timeout=120, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
+                            timeout=240, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert result.returncode == 0 and int(result.stdout) >= 60, result.stderr
