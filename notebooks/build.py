@@ -36,7 +36,7 @@ def pairs(root=ROOT):
 
 
 def slide_type(cell, previous):
-    """A section starts a slide; a subsection, or prose after code, the next one below; the rest goes on."""
+    """A section starts a slide; a subsection, or prose after code, the next one below; the rest goes on ("-")."""
     heading = re.match(r"(#+) ", cell.source) if cell.cell_type == "markdown" else None
     if heading:
         return "slide" if len(heading[1]) <= 2 else "subslide"
@@ -58,6 +58,8 @@ def read_source(path):
         # From the contents, so that a cell keeps its id wherever others are added.
         cell.id = hashlib.sha256(f"{key}{seen[key]}".encode()).hexdigest()[:12]
         cell.metadata.setdefault("slideshow", {"slide_type": slide_type(cell, previous)})
+        if cell.metadata["slideshow"]["slide_type"] == "-":  # of a deck in JupyterLab, such a cell would be missing
+            del cell.metadata["slideshow"]
         previous = cell
     return notebook
 

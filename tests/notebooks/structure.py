@@ -9,7 +9,7 @@ from pathlib import Path
 
 import nbformat
 
-SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", "-"}
+SLIDE_TYPES = {"slide", "subslide", "fragment", "skip", "notes", None}  # None: on the slide of the cell before
 EXERCISE = re.compile(r"Exercise (\d+)\.(\d+) \((★{1,3}), (\d+) minutes?\)")
 LINK = re.compile(r"(!?)\[((?:[^\[\]]|\[[^\]]*\])*)\]\(([^()\s]+(?:\([^()]*\))?)\)")
 VAGUE = {"here", "link", "this", "this link", "click here", "this page"}

@@ -16,7 +16,6 @@ def prose(text, slide="slide"):
 
 
 def code(source="1 + 1", outputs=(), count=1, **metadata):
-    metadata = {"slideshow": {"slide_type": "-"}, **metadata}
     return new_code_cell(source, outputs=list(outputs), execution_count=count, metadata=metadata)
 
 
@@ -80,7 +79,7 @@ def test_a_good_notebook_passes_every_check(tmp_path):
         ("math", "inside aligned", [prose("$$\\begin{aligned}a \\tag{0.1}\\end{aligned}$$")]),
         ("tags_of_equations", "not of the form", [prose("$$a \\tag{1.1}$$")]),
         ("tags_of_equations", "stands twice", [prose("$$a \\tag{0.1}$$ $$b \\tag{0.1}$$")]),
-        ("slides", "slide type None", [new_markdown_cell("x")]),
+        ("slides", "slide type '-'", [prose("A", slide="-")]),
         ("slides", "not a slide", [prose("## A", slide="-")]),
         ("cell_tags", "unknown tag", [code(tags=["hide"])]),
         ("cell_tags", "neither a time", [code("print(loss)", tags=["nbval-ignore-output"])]),
@@ -127,7 +126,8 @@ def test_ids_are_stable_and_a_slide_starts_with_prose_after_code(tmp_path):
     source = tmp_path / "00_toy.py"
     source.write_text("# %% [markdown]\n# # Title\n\n# %%\n1\n\n# %% [markdown]\n# Prose.\n\n# %%\n1\n")
     before = read_source(source)
-    assert [cell.metadata["slideshow"]["slide_type"] for cell in before.cells] == ["slide", "-", "subslide", "-"]
+    kinds = [cell.metadata.get("slideshow", {}).get("slide_type") for cell in before.cells]
+    assert kinds == ["slide", None, "subslide", None]
     assert len({cell.id for cell in before.cells}) == 4
     source.write_text("# %% [markdown]\n# First.\n\n" + source.read_text())
     assert [cell.id for cell in read_source(source).cells[1:]] == [cell.id for cell in before.cells]
