@@ -29,9 +29,10 @@ def litter(pid):
 done, cut, between = 0, 0, 0
 while cut + between < kills or not (cut and between):
     assert cut + between < 20 * kills, f"of {cut + between} kills {cut} came within a save"
-    child = os.fork()  # a fresh interpreter for each kill would cost seconds
+    parent, child = os.getpid(), os.fork()  # a fresh interpreter for each kill would cost seconds
     if child == 0:
-        fit(build(), x[:200], epochs=10**6, resume=True, **settings)
+        orphaned = lambda *_: os.getppid() != parent  # if an assertion below fails, nobody would end it
+        fit(build(), x[:200], epochs=10**6, resume=True, on_epoch=orphaned, **settings)
         os._exit(1)
     aimed, end = (cut + between) % 2 == 0, time.monotonic() + 60
     if not os.path.exists(path):
