@@ -289,7 +289,7 @@ class VampPrior(Mixture):
         self._encoder = (encoder,)  # in a tuple, or its weights would stand in the VAE's state twice
         chosen = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))[:n_components]
         self.pseudo_inputs = nn.Parameter(x[chosen.to(x.device)].detach().clone())
-        self.register_buffer("logits", torch.zeros(n_components), persistent=False)
+        self.register_buffer("logits", torch.zeros(n_components, device=x.device), persistent=False)
 
     def components(self):
         """Means and log-variances of the encoder's Gaussians at the pseudo-inputs, each (K, d)."""

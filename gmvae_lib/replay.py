@@ -60,8 +60,11 @@ class Replayed:
     def _record(self, inputs):
         """Records the step, without running it; returns whether that could be done."""
         self.inputs, graph = self._tensors(inputs), torch.cuda.CUDAGraph()
+        generators = [torch.cuda.default_generators[torch.cuda.current_device()]]
         if self.generator is not None:
             graph.register_generator_state(self.generator)
+            generators.append(self.generator)
+        states = [generator.get_state() for generator in generators]
         try:
             with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU meanwhile
                 self.outputs = self.step(*self.inputs)
@@ -69,6 +72,10 @@ class Replayed:
             warnings.warn(f"A step of this training cannot be recorded, so it runs operation by operation, which may "
                           f"take several times as long. A transform or a model that looks at values, as .item() and if "
                           f"do, is the usual cause ({str(error).splitlines()[0]}).", RuntimeWarning, stacklevel=2)
+            for generator, state in zip(generators, states, strict=True):  # which still wait for the recording's end
+                fresh = torch.Generator(generator.device)
+                fresh.set_state(state)
+                generator.graphsafe_set_state(fresh)
             self.recordable = False
             return False
         self.graph = graph
