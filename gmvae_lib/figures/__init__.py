@@ -2,7 +2,7 @@
 
 from gmvae_lib.figures.bugs import published_ascent, six_programs, unequal_pair
 from gmvae_lib.figures.choice import count_panels, fit_panels
-from gmvae_lib.figures.course import PARTS, READY, course_map
+from gmvae_lib.figures.course import PARTS, course_map
 from gmvae_lib.figures.evaluation import intervals, score_map
 from gmvae_lib.figures.family import log_panels, simplex_panels, six_models
 from gmvae_lib.figures.labels import Labels
@@ -37,5 +37,5 @@ __all__ = [
     "rate_plane", "start_panels", "walk_panels", "six_models", "simplex_panels", "log_panels",
     "intervals", "score_map", "bars", "lanes", "best_marked",
     "six_programs", "published_ascent", "unequal_pair",
-    "latent_plane", "discriminant_plane", "clusters", "misfit", "RATIO", "PARTS", "READY", "course_map",
+    "latent_plane", "discriminant_plane", "clusters", "misfit", "RATIO", "PARTS", "course_map",
 ]

@@ -13,31 +13,26 @@ PARTS = {
                                     "09 Clustering with\nthe GMVAE", "10 The family", "11 Honest\nevaluation"),
     "Part IV\nBeyond": ("12 Scaling up", "13 Find the bug", "Appendix: notation\nand glossary"),
 }
-READY = ("00", "01", "02", "03", "04", "05", "06", "07", "08", "09", "10", "11", "13", "Ap")  # as the titles begin
 
 
 def course_map(size=(11, 6)):
-    """The chapters, part by part, in the order in which they build on each other; finished ones are filled."""
+    """The chapters, part by part, in the order in which they build on each other."""
     figure, axes = subplots(size=size)
     with style():
         for column, (part, chapters) in enumerate(PARTS.items()):
             color = COLORS[column]
             axes.text(column, 0.72, part, ha="center", va="center", fontsize=13, fontweight="bold")
             for row, chapter in enumerate(chapters):
-                ready = chapter[:2] in READY
-                axes.text(column, -row, chapter, ha="center", va="center", fontsize=12.5,
-                          fontweight="bold" if ready else "normal",
-                          bbox={"boxstyle": "round,pad=0.45", "facecolor": to_rgba(color, 0.3) if ready else "white",
-                                "edgecolor": color, "linestyle": "-" if ready else "--", "linewidth": 2.2})
+                axes.text(column, -row, chapter, ha="center", va="center", fontsize=12.5, fontweight="bold",
+                          bbox={"boxstyle": "round,pad=0.45", "facecolor": to_rgba(color, 0.3), "edgecolor": color,
+                                "linewidth": 2.2})
                 if row:
                     axes.annotate("", (column, -row + 0.32), (column, -row + 0.62),
                                   arrowprops={"arrowstyle": "->", "linewidth": 1.5})
         axes.set(xlim=(-0.5, 4.5), ylim=(-4.5, 1.1),
-                 title="Read the parts from left to right, each from top to bottom. Filled: ready; dashed: to come.")
+                 title="Read the parts from left to right, each from top to bottom.")
         axes.set_axis_off()
-    *ready, last = (str(int(chapter)) for chapter in READY if chapter.isdigit())
-    appendix = ", and so is the appendix" if "Ap" in READY else ""
     alt = ("The map of the course: Start here leads to part I, mixtures and EM, chapters 1 to 3; part II, from EM to "
            "the VAE, chapters 4 to 6; part III, the mixture prior, chapters 7 to 11; and part IV, beyond, chapters 12 "
-           f"and 13 and the appendix. Chapters {', '.join(ready)} and {last} are ready to read{appendix}.")
+           "and 13 and the appendix.")
     return Picture(figure, alt)

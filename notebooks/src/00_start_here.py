@@ -101,8 +101,8 @@ from gmvae_lib import figures
 figures.course_map()
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# These chapters can be read today. Where they need something from a chapter that is still to come, they build it in a few
-# lines.
+# Where a chapter needs something that a later one explains, it builds it in a few lines. The minutes are for reading and
+# running; exercises take about an hour more.
 #
 # | chapter | the question | minutes |
 # |---|---|---|
@@ -117,6 +117,7 @@ figures.course_map()
 # | [09 Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb) | Does it find the digits? | 90 |
 # | [10 The family](10_the_family.ipynb) | Which GMVAE is this? | 80 |
 # | [11 Honest evaluation](11_honest_evaluation.ipynb) | How good is it, really? | 80 |
+# | [12 Scaling up](12_scaling_up.ipynb) | From 1,800 digits to 70,000 images, one GPU, many: what changes, and what does not? | 80 |
 # | [13 Find the bug](13_find_the_bug.ipynb) | Would you have noticed? | 40 |
 # | [Appendix: notation and glossary](appendix_notation_and_glossary.ipynb) | What was that again? | to look up |
 #

@@ -1244,8 +1244,8 @@ check("9.5", my_chance_purity)
 # which goes from images to a trained GMVAE in one call, for the digits as for MNIST.
 #
 # **Where this leads.** [Chapter 10, the family](10_the_family.ipynb), asks which of the models that are called GMVAE this
-# one is. [Chapter 11, Honest evaluation](11_honest_evaluation.ipynb), asks how good it is as a density. Chapter 12 will take
-# the recipe to 70,000 images ([the map](00_start_here.ipynb#The-map)).
+# one is. [Chapter 11, Honest evaluation](11_honest_evaluation.ipynb), asks how good it is as a density.
+# [Chapter 12, Scaling up](12_scaling_up.ipynb), takes the recipe to 70,000 images.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources
