@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from importlib.util import find_spec
 from pathlib import Path
 
 from playwright.sync_api import Error, sync_playwright
@@ -34,6 +35,21 @@ UNSET = r"""() => [...document.querySelectorAll(".jp-MarkdownOutput")].flatMap(p
     copy.querySelectorAll("mjx-container, code, pre").forEach(node => node.remove());
     return copy.textContent.match(/.{0,30}(?:\$|\\[a-zA-Z]+).{0,30}/g) || [];
 })"""
+
+
+AXE = Path(find_spec("axe_playwright_python").origin).with_name("axe.min.js")
+# JupyterLab's own, which the course cannot change: an output's picture gets no alt from the notebook, where it stands
+# (tests/notebooks asks for it, nbconvert and the decks show it); nor does an ipywidgets Image, whose caption is a
+# status. A slider's handle is not bound to its label, so a labelled number box stands beside it. MathJax's formulas.
+NOT_OURS = [".jp-RenderedImage img", "img.gmvae-picture", ".noUi-handle", "mjx-container"]
+INSPECT = """async only => {
+    const context = {include: [[".jp-MarkdownOutput"], [".jp-OutputArea-output"]], exclude: NOT_OURS};
+    const all = {type: "tag", values: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa"]};
+    const runOnly = only.length ? {type: "rule", values: only} : all;
+    const {violations} = await axe.run(context, {runOnly, resultTypes: ["violations"], preload: false});
+    return violations.filter(found => ["serious", "critical"].includes(found.impact)).flatMap(found =>
+        found.nodes.map(node => `${found.id}: ${node.html.slice(0, 200)} ${node.failureSummary}`));
+}""".replace("NOT_OURS", json.dumps([[selector] for selector in NOT_OURS]))
 
 
 def chromium():
@@ -108,17 +124,49 @@ def wait_for(address, server, log):
             time.sleep(0.2)
 
 
-class OpenNotebook:
-    """A notebook, open in JupyterLab. `problems` collects what goes wrong on the page and in its console."""
+class Lab:
+    """A window with JupyterLab in it, in which notebooks are opened one after the other: loading it takes seconds.
 
-    def __init__(self, browser, address, name, width=1280, height=900):
-        self.name, self.problems, self.outside = name, [], []
+    `problems` collects what goes wrong on the page and in its console, `outside` what is asked from other servers.
+    """
+
+    def __init__(self, browser, address, width=1280, height=900):
+        self.address, self.problems, self.outside = address, [], []
         self.page = browser.new_page(viewport={"width": width, "height": height})
         self.page.set_default_timeout(60_000)
         self.page.on("pageerror", lambda error: self.problems.append(f"page error: {error}"))
         self.page.on("console", self._on_console)
-        self.page.on("request", lambda request: self._on_request(request, address))
-        self.page.goto(f"{address}/lab/workspaces/{Path(name).stem}/tree/notebooks/{name}?reset")
+        self.page.on("request", self._on_request)
+        self.page.goto(f"{address}/lab/workspaces/tests?reset")
+        self.page.wait_for_function("() => window.jupyterapp")
+        self.page.evaluate("() => window.jupyterapp.restored")
+
+    def _on_console(self, message):
+        if message.type == "error":
+            self.problems.append(f"console: {message.text} {message.location.get('url', '')}")
+
+    def _on_request(self, request):
+        if not request.url.startswith((self.address, self.address.replace("http", "ws"), "data:", "blob:")):
+            self.outside.append(request.url)
+
+    def command(self, name, **arguments):
+        self.page.evaluate("([name, args]) => void window.jupyterapp.commands.execute(name, args)", [name, arguments])
+
+    def theme(self, name):
+        """Change the colour theme: "JupyterLab Light" or "JupyterLab Dark"."""
+        self.page.evaluate("theme => window.jupyterapp.commands.execute('apputils:change-theme', {theme})", name)
+        self.page.wait_for_function("name => document.body.dataset.jpThemeName === name", arg=name)
+
+
+class OpenNotebook:
+    """A notebook, open in JupyterLab. Its `problems` and what it asked from `outside` are those since it was opened."""
+
+    def __init__(self, window, name):
+        self.name, self.lab, self.page = name, window, window.page
+        assert self.page.locator(".jp-Notebook").count() == 0, "another notebook is open"
+        window.problems.clear()
+        window.outside.clear()
+        window.command("docmanager:open", path=f"notebooks/{name}")
         self.page.wait_for_selector(".jp-Notebook .jp-Cell")
         self.page.evaluate(
             """async () => {
@@ -128,13 +176,13 @@ class OpenNotebook:
             }"""
         )
 
-    def _on_console(self, message):
-        if message.type == "error":
-            self.problems.append(f"console: {message.text} {message.location.get('url', '')}")
+    @property
+    def problems(self):
+        return self.lab.problems
 
-    def _on_request(self, request, address):
-        if not request.url.startswith((address, address.replace("http", "ws"), "data:", "blob:")):
-            self.outside.append(request.url)
+    @property
+    def outside(self):
+        return self.lab.outside
 
     def run_all(self, timeout=240):
         """Run all cells and wait for the last; returns the seconds it took."""
@@ -183,15 +231,49 @@ class OpenNotebook:
             }"""
         )
 
+    def violations(self, *only):
+        """What axe-core finds serious or critical in prose and outputs (only by these rules, where some are named)."""
+        self.page.evaluate(AXE.read_text(encoding="utf-8"))
+        return self.page.evaluate(INSPECT, list(only))
+
     def panel(self, n=0):
         return Panel(self.page, self.page.locator(".gmvae-panel").nth(n))
 
     def panels(self):
         return self.page.locator(".gmvae-panel").count()
 
+    @contextlib.contextmanager
+    def deck(self):
+        """The notebook as slides, with jupyterlab-slideshow, at the one that shows the first widget."""
+        self.page.evaluate(
+            """() => {
+                const notebook = window.jupyterapp.shell.currentWidget.content;
+                const cells = notebook.widgets;
+                notebook.activeCellIndex = cells.findIndex(cell => cell.node.querySelector(".gmvae-panel"));
+            }"""
+        )
+        self.lab.command("deck:start")
+        self.page.wait_for_selector("body[data-jp-deck-mode='presenting']", state="attached")
+        yield
+        self.lab.command("deck:stop")
+        self.page.wait_for_selector("body:not([data-jp-deck-mode='presenting'])", state="attached")
+
+    def next_slide(self):
+        """Go on by keyboard; returns once the widget is out of sight."""
+        self.page.locator(".jp-deck-mod-direction-forward").focus()
+        self.page.keyboard.press("Enter")
+        self.page.locator(".gmvae-panel").first.wait_for(state="hidden")
+
     def close(self):
-        self.page.evaluate("() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown()")
-        self.page.close()
+        """Shut the kernel down and close the notebook without saving it."""
+        self.page.evaluate(
+            """async () => {
+                const panel = window.jupyterapp.shell.currentWidget;
+                await panel.sessionContext.shutdown();
+                panel.dispose();
+            }"""
+        )
+        self.page.wait_for_selector(".jp-Notebook", state="detached")
 
 
 class Panel:
@@ -209,6 +291,15 @@ class Panel:
     def magnification(self):
         """How much larger the picture is shown than it was drawn."""
         return self.picture.evaluate("picture => picture.getBoundingClientRect().width / picture.naturalWidth")
+
+    def sliders(self):
+        """The numbers of the sliders that can be moved."""
+        handles = self.element.locator(".noUi-handle")
+        stuck = handles.evaluate_all("nodes => nodes.map(node => node.closest('[disabled]') !== null)")
+        return [n for n, disabled in enumerate(stuck) if not disabled]
+
+    def alerts(self):
+        return self.element.locator("[role=alert]").all_inner_texts()
 
     def press(self, times=20, slider=0):
         """Move a slider there and back with the arrow keys; returns the milliseconds from each key to its picture."""

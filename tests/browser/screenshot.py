@@ -26,9 +26,9 @@ def settle(page):
 
 
 def readme(chrome, address):
-    notebook = lab.OpenNotebook(chrome, address, "00_start_here.ipynb", width=1200, height=860)
+    notebook = lab.OpenNotebook(lab.Lab(chrome, address, width=1200, height=860), "00_start_here.ipynb")
     notebook.run_all()
-    notebook.page.evaluate("() => window.jupyterapp.commands.execute('application:toggle-left-area')")
+    notebook.lab.command("application:toggle-left-area")
     panel = notebook.panel()
     panel.press(times=1)
     panel.element.evaluate("element => element.scrollIntoView({block: 'center'})")
@@ -40,7 +40,7 @@ def readme(chrome, address):
 
 
 def pages(chrome, address, name, folder, run):
-    notebook = lab.OpenNotebook(chrome, address, name, width=1280, height=1400)
+    notebook = lab.OpenNotebook(lab.Lab(chrome, address, width=1280, height=1400), name)
     if run:
         notebook.run_all()
     top, number, end = 0, 1, False

@@ -1,4 +1,4 @@
-"""The chapters in a real JupyterLab: they open, run, and their widgets follow the keyboard."""
+"""The chapters in a real JupyterLab: they open, run, can be read by all, and their widgets follow the keyboard."""
 
 import statistics
 
@@ -7,7 +7,7 @@ from build import ROOT, pairs
 
 from tests.browser import lab
 
-# A chapter with widgets, how many of them, and the slider of each that the keys move.
+# A chapter's widgets: the slider of each whose latency is measured. All sliders are moved.
 CHAPTERS = {
     "00_start_here.ipynb": [0],
     "01_gaussian_mixtures.ipynb": [2],
@@ -24,23 +24,39 @@ CHAPTERS = {
     "12_scaling_up.ipynb": [0],
     "13_find_the_bug.ipynb": [0],
 }
+NOTEBOOKS = {path.relative_to(ROOT / "notebooks").as_posix(): source for source, path in pairs()}
 LATENCY = 400  # ms, generous for a loaded machine; the summary prints what was measured
 ALLOWED = ()  # parts of console messages that are not the course's fault
 
 
 @pytest.fixture(scope="module")
-def address(chrome, tmp_path_factory):
+def window(chrome, tmp_path_factory):
     with lab.serve(tmp_path_factory.mktemp("lab")) as address:
-        yield address
+        yield lab.Lab(chrome, address)
 
 
 @pytest.fixture(scope="module", params=CHAPTERS)
-def chapter(request, chrome, address):
+def chapter(request, window):
     """A chapter, opened and run; `before` is what a reader sees before running anything."""
-    notebook = lab.OpenNotebook(chrome, address, request.param)
+    notebook = lab.OpenNotebook(window, request.param)
     notebook.before = {"pictures": notebook.pictures(len(CHAPTERS[notebook.name])), "panels": notebook.panels()}
     notebook.seconds = notebook.run_all()
     yield notebook
+    notebook.close()
+
+
+def formulas_that_are_not_set(notebook):
+    wanted = "$" in NOTEBOOKS[notebook.name].read_text(encoding="utf-8")
+    if wanted:
+        notebook.wait_for_formulas()
+    assert (notebook.formulas() > 0) == wanted
+    return notebook.unset_formulas()
+
+
+@pytest.mark.parametrize("name", [name for name in NOTEBOOKS if name not in CHAPTERS])
+def test_every_formula_of_the_other_notebooks_is_set(name, window):  # first: one notebook is open at a time
+    notebook = lab.OpenNotebook(window, name)
+    assert formulas_that_are_not_set(notebook) == []
     notebook.close()
 
 
@@ -54,14 +70,8 @@ def test_every_cell_runs(chapter, record_property):
     assert chapter.errors() == []
 
 
-@pytest.mark.parametrize(("source", "path"), pairs(), ids=lambda path: path.name)
-def test_every_formula_is_set(source, path, chrome, address):
-    notebook = lab.OpenNotebook(chrome, address, path.relative_to(ROOT / "notebooks").as_posix())
-    if "$" in source.read_text(encoding="utf-8"):
-        notebook.wait_for_formulas()
-    assert notebook.unset_formulas() == []
-    assert (notebook.formulas() > 0) == ("$" in source.read_text(encoding="utf-8"))
-    notebook.close()
+def test_every_formula_is_set(chapter):
+    assert formulas_that_are_not_set(chapter) == []
 
 
 def test_each_widget_follows_the_keyboard(chapter, record_property):
@@ -76,6 +86,28 @@ def test_each_widget_follows_the_keyboard(chapter, record_property):
         median = statistics.median(first + panel.press(slider=slider))
         record_property(f"{chapter.name}: key press to picture, median", f"{median:.0f} ms")
         assert median < LATENCY
+        for other in panel.sliders():
+            panel.press(times=2, slider=other)
+        assert panel.alerts() == []
+
+
+def test_widgets_live_on_the_slides_of_a_deck(chapter):
+    with chapter.deck():
+        panel = chapter.panel()
+        source = panel.picture.get_attribute("src")
+        panel.press(times=1, slider=CHAPTERS[chapter.name][0])
+        assert panel.picture.get_attribute("src") != source
+        chapter.next_slide()
+
+
+def test_nothing_in_the_text_or_the_widgets_shuts_readers_out(chapter):
+    assert chapter.violations() == []
+
+
+def test_text_can_be_read_in_the_dark_theme_too(chapter):
+    chapter.lab.theme("JupyterLab Dark")
+    assert chapter.violations("color-contrast") == []
+    chapter.lab.theme("JupyterLab Light")
 
 
 def test_nothing_goes_wrong_on_the_page_and_nothing_is_fetched_from_outside(chapter):

@@ -42,6 +42,10 @@ MEASURE = """broad => {
 }"""
 
 
+def slide_type(cell):
+    return cell.metadata.get("slideshow", {}).get("slide_type")
+
+
 @pytest.fixture(scope="module", params=slides.chapters(), ids=lambda path: path.stem)
 def deck(request, chrome, tmp_path_factory):
     """The page of a deck, laid out, with what it asked for and what went wrong on it."""
@@ -56,7 +60,7 @@ def deck(request, chrome, tmp_path_factory):
     page.goto(file.as_uri())
     page.wait_for_selector("html[data-ready]", state="attached")
     notebook = nbformat.read(request.param, as_version=4)
-    page.cells = [cell for cell in notebook.cells if cell.metadata.slideshow.slide_type not in ("skip", "notes")]
+    page.cells = [cell for cell in notebook.cells if slide_type(cell) not in ("skip", "notes")]
     page.file = file
     yield page
     context.close()
