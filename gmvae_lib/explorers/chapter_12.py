@@ -50,6 +50,7 @@ class TimelineExplorer(Panel):
     ASKED = ("each operation", "one recording")
     SOURCES = ("on the GPU", "through a DataLoader")
     STEPS_SHOWN = 2
+    HATCHED = 0.01  # of the time shown: what a bar must last
 
     def __init__(self, rows, batch=256, asked="each operation", source="on the GPU", look=False):
         seconds = {row["loop"]: row["seconds"] / STEPS for row in rows if "seconds" in row}
@@ -111,12 +112,13 @@ class TimelineExplorer(Panel):
     def _prepare_figure(self):
         figure, (lanes, axis) = subplots(1, 2, size=(11.2, 3.9), width_ratios=(1.75, 1))
         with style():
-            self._bars = {kind: PolyCollection([], facecolors=COLORS[i], edgecolors="white", linewidth=0, label=kind)
-                          for kind, i in KINDS.items()}
-            for kind, bars in self._bars.items():
-                bars.set_hatch(("", "//", "..", "xx", "\\\\")[KINDS[kind]])
-                bars.set_snap(False)  # thin bars would vanish
-                lanes.add_collection(bars)
+            self._bars = {}
+            for kind, i in KINDS.items():  # thin bars have no room for hatching, which takes long to draw
+                wide, thin = (PolyCollection([], facecolors=COLORS[i], edgecolors="white", linewidth=0, label=label)
+                              for label in (kind, None))
+                wide.set_hatch(("", "//", "..", "xx", "\\\\")[i])
+                thin.set_snap(False)  # snapped to whole pixels they would vanish
+                self._bars[kind] = lanes.add_collection(wide), lanes.add_collection(thin)
             self._end = lanes.text(1, 1.62, "", ha="right", va="center")
             lanes.set(xlim=(0, 1), ylim=(1.5, -0.5), xticks=[], xlabel="time",
                       title="Two steps: what is asked for, what is computed")
@@ -130,7 +132,8 @@ class TimelineExplorer(Panel):
             axis.set(xscale="log", yscale="log", xlim=(25, 21_000), ylim=(0.01, 20), xlabel="batch size",
                      ylabel="seconds an epoch", title="An epoch of 60,000 images")
             axis.legend(loc="upper right")
-        self._picture = Blitted(figure, [*self._bars.values(), self._end, self._curve, self._here])
+        changing = [bars for both in self._bars.values() for bars in both]
+        self._picture = Blitted(figure, [*changing, self._end, self._curve, self._here])
 
     def draw(self):
         """The two lanes and the epoch for these settings, and what they mean in words."""
@@ -142,7 +145,10 @@ class TimelineExplorer(Panel):
         for kind, bars in self._bars.items():
             boxes = [_boxes(row, *(side[names == kind] for side in sides))
                      for row, sides in enumerate((places[:2], places[2:]))]
-            bars.set_verts(np.concatenate(boxes))
+            boxes = np.concatenate(boxes)
+            wide = boxes[:, 2, 0] - boxes[:, 0, 0] > self.HATCHED
+            for collection, chosen in zip(bars, (wide, ~wide), strict=True):
+                collection.set_verts(boxes[chosen])
         self._end.set_text(f"{1e3 * (end - start):.2g} ms")
         if rest not in self._epochs:
             self._epochs[rest] = [self.speed(batch, *rest)[0] * math.ceil(IMAGES / batch) for batch in self.BATCHES]

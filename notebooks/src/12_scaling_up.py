@@ -72,7 +72,7 @@ print("fit is more than 5 times as fast as the first:", epoch[LOOPS[0]] > 5 * ep
 # 5](05_variational_autoencoder.ipynb), expectation–maximization (EM) by sufficient statistics from [chapter
 # 2](02_expectation_maximization.ipynb), and from [chapter 9](09_clustering_with_the_gmvae.ipynb) the recipe for
 # clusters with the GMVAE, the VAE whose prior is a Gaussian mixture. You do not need a GPU. **Time:** about 80 minutes
-# to read and run, another 45 for the exercises.
+# to read and run, another 55 for the exercises.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The images, and whether they are here
@@ -125,9 +125,9 @@ figures.images(
 # pixels. It is none, since over all grey values it does not add up to one.
 #
 # There is another way to read a grey pixel. Let $g_i\in[0,1]$ be the grey level of pixel $i$ divided by 255, and let it
-# be the *probability* that this pixel is white in a black-and-white image $b\in\{0,1\}^D$ that is drawn when we look.
+# be the *probability* that this pixel is ink in an image of ink and paper, $b\in\{0,1\}^D$, that is drawn when we look.
 # The data are then the drawn images. Their log-probability under the decoder, with $\rho_i$ for the decoder's
-# probability of white, is on average over the draws
+# probability of ink, is on average over the draws
 #
 # $$\mathbb E_{b\mid g}\log p_\theta(b\mid z)=\sum_{b\in\{0,1\}^D}\Big[\prod_{j}g_j^{b_j}(1-g_j)^{1-b_j}\Big]\sum_{i}\big[b_i\log\rho_i+(1-b_i)\log(1-\rho_i)\big]. \tag{12.1}$$
 #
@@ -271,7 +271,7 @@ by_name = totals(found)
 print("More than 500 operations in four steps:", len(found) > 500)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# On *this* machine, without a GPU, the longest are:
+# On this machine's processor the longest are:
 
 # %%
 total = sum(seconds for seconds, _ in by_name.values())
@@ -346,7 +346,9 @@ figures.lanes(
 # If all operations are alike, each asked for in time $\tau$ and computed in $w$, then $s_i=i\tau$. The bracket of Eq.
 # (12.7) is linear in $j$, hence largest at one of the ends:
 #
-# $$e_n=\max\big(n\tau+w,\ \tau+nw\big),\qquad\text{share of the time that the GPU computes}\ \to\ \min\Big(1,\frac w\tau\Big). \tag{12.8}$$
+# $$e_n=\max\big(n\tau+w,\ \tau+nw\big),\qquad\frac{nw}{e_n}\ \to\ \min\Big(1,\frac w\tau\Big)\quad\text{for many operations}. \tag{12.8}$$
+#
+# The second is the share of the time during which the GPU computes.
 
 # %%
 for tau, w in ((20.0, 2.0), (20.0, 19.0), (20.0, 60.0)):
@@ -433,7 +435,7 @@ assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.parameters(), two
 # GPUs, can record the requests of a step as a *graph*, and be asked to replay the whole. In plain code:
 #
 # ```python
-# batch = x[:256].clone()                          # the place where each step finds its images
+# batch = x[:256].clone()                          # where each step finds its images
 # graph = torch.cuda.CUDAGraph()
 # with torch.cuda.graph(graph):                    # after some steps that ran as they are
 #     loss = step(batch)                           # asked for, noted, not computed
@@ -560,8 +562,9 @@ print("Every seed of both recipes above 0.96:", min(map(min, accuracy.values()))
 assert all(row["scores"]["GMVAE"][0] > row["scores"]["on groups, by agreement"][0] for row in long)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# For comparison: the best run that was published for the first model of this kind (VaDE, chapter 10) reached 0.945,
-# and others' runs of it from scratch between 0.75 and 0.85. These were trained and scored on all 70,000 images.
+# For comparison: the best run that was published for the first model of this kind (VaDE, variational deep embedding,
+# chapter 10) reached 0.945, and others' runs of it from scratch between 0.75 and 0.85. These were trained and scored on
+# all 70,000 images.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Which of the runs?
@@ -958,7 +961,7 @@ print("A larger step makes up for part of it:", adapted < large - 5)
 # steps of gradient descent with batches $B_1,B_2$ of one size and rate $\eta$, at nearly the same $\theta$, are one
 # step with both batches together and rate $2\eta$, to first order in $\eta$:
 #
-# $$\theta-\eta\nabla\ell_{B_1}(\theta)-\eta\nabla\ell_{B_2}\big(\theta-\eta\nabla\ell_{B_1}(\theta)\big)=\theta-2\eta\nabla\ell_{B_1\cup B_2}(\theta)+O(\eta^2). \tag{12.12}$$
+# $$\theta'=\theta-\eta\nabla\ell_{B_1}(\theta),\qquad\theta'-\eta\nabla\ell_{B_2}(\theta')=\theta-2\eta\nabla\ell_{B_1\cup B_2}(\theta)+O(\eta^2). \tag{12.12}$$
 #
 # Hence the rule for gradient descent: $k$ times the batch, $k$ times the rate. Adam divides by the gradient's own size,
 # noise included, and where noise dominates, $\sqrt k$ is the rule. *Cure.* Adapt the rate, and compare at equal numbers
