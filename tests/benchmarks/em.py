@@ -52,15 +52,17 @@ class Pomegranate:
 
 
 def main(quick, threads, repeats):
-    """Prints the table of times and log-likelihoods, then memory."""
+    """Prints the table of times and log-likelihoods, then memory. Returns both as rows of numbers."""
     warnings.simplefilter("ignore")
+    rows, peaks = [], []
     print("EM, same start, same number of steps: milliseconds a step; float64, but for float32 and pomegranate")
     line("(N, D, K), covariances", "ours", "float32", "scikit-learn", "pomegranate", "sk / ours", "pom / ours",
          "difference", "float32's")
     with threadpool_limits(threads):
         for size in SMALL if quick else SMALL + LARGE:
             for kind in ("full", "diag", "spherical", "tied") if size in ALL_KINDS else ("full", "diag"):
-                compare(size, kind, 20 if size in SMALL else 10, repeats if size in SMALL else min(repeats, 3))
+                steps = 20 if size in SMALL else 10
+                rows.append(compare(size, kind, steps, repeats if size in SMALL else min(repeats, 3)))
     print("differences: of our mean log-likelihoods from scikit-learn's, relative.\n")
     print("EM memory beyond the data, MiB")
     line("(N, D, K), covariances", "ours", "scikit-learn", "pomegranate", "data", "64 + data/2")
@@ -68,11 +70,13 @@ def main(quick, threads, repeats):
         used = [memory(size, name, threads) for name in ("GaussianMixture", "Reference", "Pomegranate")]
         data = size[0] * size[1] * 8 / 2**20
         line(f"{size}, full", *(f"{value:.0f}" for value in used), f"{data:.0f}", f"{64 + data / 2:.0f}")
+        peaks.append({"size": size, "ours": used[0], "peer": used[1], "bar": 64 + data / 2})
     print()
+    return {"steps": rows, "memory": peaks}
 
 
 def compare(size, kind, steps, repeats):
-    """One row: what a step takes, and whether the results are the same."""
+    """One row: what a step takes, in milliseconds, and whether the results are the same."""
     x, settings = problem(*size, kind, steps)
     models = [GaussianMixture(**settings), GaussianMixture(dtype=torch.float32, **settings), Reference(**settings)]
     rivals = [lambda model=model: model.fit(x) for model in models]
@@ -81,9 +85,11 @@ def compare(size, kind, steps, repeats):
     seconds = alternate(*rivals, repeats=repeats)
     milliseconds = [f"{1e3 * value / steps:.2f}" for value in seconds] + ["-"] * (4 - len(seconds))
     truth = models[2].score(x)
+    differences = [abs(model.score(x) - truth) / abs(truth) for model in models[:2]]
     line(f"{size}, {kind}", *milliseconds, f"{seconds[2] / seconds[0]:.2f}x",
-         f"{seconds[3] / seconds[0]:.2f}x" if len(seconds) > 3 else "-",
-         *(f"{abs(model.score(x) - truth) / abs(truth):.0e}" for model in models[:2]))
+         f"{seconds[3] / seconds[0]:.2f}x" if len(seconds) > 3 else "-", *(f"{value:.0e}" for value in differences))
+    return {"size": size, "kind": kind, "ours": 1e3 * seconds[0] / steps, "peer": 1e3 * seconds[2] / steps,
+            "difference": differences[0]}
 
 
 MEASURE = """

@@ -87,19 +87,18 @@ def pythae_epoch(x, sizes, batch_size):
 
 
 def main(quick, threads, repeats):
-    """Prints milliseconds a step: the digits' size on one thread, MNIST's also on all."""
+    """Prints milliseconds a step: the digits' size on one thread, MNIST's also on all. Returns the rows."""
     print("VAE training, CPU: milliseconds a step; float32, but for the last column")
     line("network, batch, threads", "ours", "plain loop", "pythae", "plain / ours", "pyth / ours", "of peak",
          "bf16 / ours")
     digits = load("digits").x
-    for sizes in DIGITS:
-        compare(digits, sizes, 5 if quick else 20, 128, 1, repeats)
+    rows = [compare(digits, sizes, 5 if quick else 20, 128, 1, repeats) for sizes in DIGITS]
     if not quick:
         torch.manual_seed(0)
         images = torch.randint(0, 2, (10_000, 784)).float()  # MNIST's shape; the speed does not depend on the content
-        for n in sorted({1, threads}):
-            compare(images, MNIST, 1, 256, n, repeats)
+        rows += [compare(images, MNIST, 1, 256, n, repeats) for n in sorted({1, threads})]
     print()
+    return rows
 
 
 def compare(x, sizes, epochs, batch_size, threads, repeats):
@@ -119,10 +118,13 @@ def compare(x, sizes, epochs, batch_size, threads, repeats):
     weights = [p.numel() for p in ours.parameters() if p.ndim == 2]
     operations = (6 * sum(weights) - 2 * weights[0]) * len(x) * epochs  # no gradient of the first layer's input
     steps = epochs * -(-len(x) // batch_size)
-    line(f"{'-'.join(map(str, sizes))}, {batch_size}, {threads}", f"{1e3 * mine / steps:.2f}",
-         f"{1e3 * theirs / steps:.2f}", *([f"{1e3 * t / steps:.2f}" for t in pythae] or ["-"]), f"{theirs / mine:.2f}x",
-         *([f"{t / mine:.2f}x" for t in pythae] or ["-"]), f"{100 * (operations / mine) / (PRODUCT / peak):.0f} %",
-         f"{bfloat16 / mine:.2f}x")
+    peak_share = (operations / mine) / (PRODUCT / peak)
+    name = f"{'-'.join(map(str, sizes))}, {batch_size}, {threads}"
+    line(name, f"{1e3 * mine / steps:.2f}", f"{1e3 * theirs / steps:.2f}",
+         *([f"{1e3 * t / steps:.2f}" for t in pythae] or ["-"]), f"{theirs / mine:.2f}x",
+         *([f"{t / mine:.2f}x" for t in pythae] or ["-"]), f"{100 * peak_share:.0f} %", f"{bfloat16 / mine:.2f}x")
+    return {"network": name, "ours": 1e3 * mine / steps, "plain": 1e3 * theirs / steps,
+            "pythae": 1e3 * pythae[0] / steps if pythae else None, "peak": peak_share}
 
 
 def product():
