@@ -129,6 +129,7 @@
 # | `gaussian.sample_diag` | a reparameterized draw | Eq. (5.7) | 5 |
 # | `mixture.GaussianMixture` | a Gaussian mixture, fitted by EM | | 2 |
 # | `likelihood.Bernoulli` | black or white pixels | Eq. (5.12) | 5 |
+# | `likelihood.DynamicBernoulli` | grey pixels as the chance of ink | Eq. (12.2) | 12 |
 # | `likelihood.Binomial` | grey pixels that count | Eq. (5.13) | 5 |
 # | `likelihood.Gaussian` | real-valued pixels, learnt noise | Eq. (5.14) | 5 |
 # | `network.Encoder` | image to mean and log-variance | Eq. (5.5) | 5 |
@@ -149,6 +150,8 @@
 # | `moving_mixture.MovingMixture` | a mixture that moves with a style: Dilokthanakul's prior | Eq. (10.17) | 10 |
 # | `moving_mixture.MovingMixture.rate` | its rate, and the style's price | Eq. (10.19) | 10 |
 # | `training.fit` | one training loop for every model | | 5 |
+# | `profiling.record` | where a program's time goes | | 12 |
+# | `profiling.finish_times` | when a GPU is done with what it is asked for | Eq. (12.6) | 12 |
 # | `evaluation.rate_distortion` | the curve of a network with gates | | 6 |
 # | `evaluation.log_likelihood` | importance-weighted estimate of $\log p(x)$ | | 5 |
 # | `evaluation.active_units` | which latent dimensions carry anything | | 6 |
@@ -192,6 +195,7 @@ assert {"gaussian", "prior"} <= set(where("5.11"))
 # | ELBO | evidence lower bound | 2 |
 # | EM | expectation–maximization | 2 |
 # | GMVAE | Gaussian-mixture VAE | 8 |
+# | GPU | graphics processor | 12 |
 # | ICL | integrated completed likelihood | 3 |
 # | KL | Kullback–Leibler divergence | 2 |
 # | MAP | maximum a posteriori | 1 |
