@@ -120,7 +120,7 @@ def gpu_rows():
     """An epoch of MNIST's size on a GPU, from speed.json: rows of machine, loop and seconds."""
     found = defaultdict(dict)
     for each in json.loads((FOLDER / "speed.json").read_text()):
-        if "loop" in each:
+        if "seconds" in each:
             found[each["machine"]][each["loop"]] = each["seconds"]
     for name, seconds in found.items():
         if "GPU" in name or "NVIDIA" in name:
