@@ -26,7 +26,7 @@ def settle(page):
 
 
 def readme(chrome, address):
-    notebook = lab.OpenNotebook(lab.Lab(chrome, address, width=1200, height=860), "00_start_here.ipynb")
+    notebook = lab.OpenNotebook(lab.Lab(chrome, address, width=1200, height=980), "00_start_here.ipynb")
     notebook.run_all()
     notebook.lab.command("application:toggle-left-area")
     panel = notebook.panel()
