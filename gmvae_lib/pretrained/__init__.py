@@ -25,6 +25,7 @@ RECIPE, N_COMPONENTS, MAX_COMPONENTS = Recipe(), 10, 20
 def digits_model(recipe=RECIPE):
     """The untrained architecture of the digits' GMVAE: gated by beta, 10 full components in 16 dimensions."""
     prior = MixturePrior(N_COMPONENTS, recipe.latent_dim, "full", recipe.min_var)
+    # Flatter gates hardly follow a high beta within the training; steeper ones would undo what the autoencoder learnt.
     return VAE.build(64, recipe.latent_dim, recipe.hidden, prior=prior, gated=0.5)
 
 
