@@ -14,7 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#AE9144", "#1A9ED6", "#6C43AA", "#7A3F16", "#333333", "#667070")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#B48E4C", "#4491EC", "#6C43AA", "#7A3F16", "#333333", "#667070")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*", "<", ">")
 LINES = ("-", "--", "-.", ":")
 STYLE = {
