@@ -30,7 +30,7 @@ figures.images(
     "Ten digits, drawn again at four prices", row_labels=["image", *(f"β = {b:g}" for b in prices)],
     alt="Five rows of ten images: held-out digits, and how one network draws them again at four "
         "values of beta. At the smallest, every stroke is kept; then the hand is lost, bit by "
-        "bit; at the largest, smooth grey shapes are left, and images of one digit look much alike.")
+        "bit; at the largest, smooth grey shapes are left, and images of one digit look alike.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # With a cheap nat the network copies every quirk of the hand. As nats become dearer it gives up the quirks, then the
