@@ -283,9 +283,9 @@ figures.bars(
         "processor. Usually products of matrices, mm and addmm, take the largest share.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# On a processor it is mostly the products of matrices, and there is little to gain but by computing less. That is what
-# a processor's profile looks like for networks of this size. And on the GPU? The same network, a hundred steps with all
-# data on the device, has there:
+# On a processor it is mostly the products of matrices: little to gain, but by computing less, or with fewer bits. That
+# is what a processor's profile looks like for networks of this size. And on the GPU? The same network, a hundred steps
+# with all data on the device, has there:
 
 # %%
 profile, = [row for row in gpu if "gpu" in row]
@@ -380,8 +380,9 @@ assert np.allclose(finish_times(asked, work), done)
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The widget: where is the bottleneck?
 #
-# Below are two steps of our network on a GPU. It is a model: Eq. (12.6) for the 78 operations of a step, with four
-# constants that were set by the times at the top of this page, the crosses at the right.
+# Below are two steps of our network on a GPU. It is a model: Eq. (12.6) for the 78 operations of a step. Three of its
+# constants were set by times from the top of this page, the crosses at the right; the fourth is assumed, 2 µs for
+# the smallest operation.
 
 # %%
 explorers.TimelineExplorer(gpu)
@@ -467,8 +468,9 @@ assert all(torch.allclose(a, b, atol=1e-4) for a, b in zip(one.parameters(), two
 # $$\frac{|\mathrm{fl}(x)-x|}{|x|}\ \le\ 2^{-p}\qquad(p=8\text{ for bfloat16, }11\text{ for float16, }24\text{ for float32}). \tag{12.9}$$
 #
 # Networks bear it: their weights stay in float32, products of bfloat16 are added up in float32, and the noise of the
-# batches is larger. Sums of log-probabilities do not bear it. At $\log p\approx-100$ nats, the error may be 0.4 nats,
-# and an error of 0.4 in a logarithm is a factor of 1.5:
+# batches is larger. Sums of log-probabilities do not bear it. Between 64 and 128 nats bfloat16's numbers lie half a nat
+# apart, so the error is up to a quarter of a nat, which makes a factor of 1.3 in the probability; beyond 128 nats it is
+# twice as much:
 
 # %%
 values = -100 - 30 * torch.rand(10_000, generator=torch.Generator().manual_seed(0))
@@ -562,8 +564,8 @@ print("Every seed of both recipes above 0.96:", min(map(min, accuracy.values()))
 assert all(row["scores"]["GMVAE"][0] > row["scores"]["on groups, by agreement"][0] for row in long)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# A run of the long recipe, from random weights to the trained GMVAE, takes less than a minute on this chapter's GPU. (The
-# short one, on two cores without a GPU, takes some minutes.)
+# A run of the long recipe, from random weights to the trained GMVAE, takes less than a minute on this chapter's GPU.
+# (The short one, on two cores without a GPU, takes some minutes.)
 
 # %%
 fastest = min(sum(row["seconds"].values()) for row in long)
