@@ -7,7 +7,6 @@ import ipywidgets as widgets
 import numpy as np
 import torch
 from matplotlib.ticker import MaxNLocator
-from sklearn.decomposition import PCA
 
 from gmvae_lib.data import load
 from gmvae_lib.explorers.panel import Panel, signed, with_box
@@ -65,6 +64,8 @@ class KExplorer(Panel):
 
     @staticmethod
     def _digits():
+        from sklearn.decomposition import PCA  # here, because every chapter imports the widgets, and this takes a while
+
         x, new = (load("digits", split).x.double().numpy() for split in ("train", "test"))
         plane = PCA(2).fit(x)
         return tuple(torch.from_numpy(plane.transform(points)) for points in (x, new))
