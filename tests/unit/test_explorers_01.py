@@ -15,6 +15,12 @@ def panel():
     return MixtureExplorer()
 
 
+@pytest.fixture(scope="module")
+def shared_panel():
+    """For a test that sets whatever it looks at."""
+    return MixtureExplorer()
+
+
 def caption(panel):
     assert panel.error is None, panel.error
     return re.sub("<[^>]+>", "", panel.status.value)
@@ -29,11 +35,12 @@ def oracle(panel):
 
 @pytest.mark.parametrize("family", MixtureExplorer.FAMILIES)
 @pytest.mark.parametrize("data", MixtureExplorer.TOYS)
-def test_every_choice_can_be_drawn_with_the_right_numbers(panel, data, family):
-    panel.data.value, panel.family.value = data, family
+def test_every_choice_can_be_drawn_with_the_right_numbers(shared_panel, data, family):
+    panel = shared_panel
+    panel.set_quietly(data=data, family=family)
     for n_components in (1, 2, 4):
         panel.k.value = n_components
-        panel.s1.value, panel.rho.value = -0.5, 0.5
+        panel.set_quietly(s1=-0.5, rho=0.5)
         assert panel.log_likelihood() == pytest.approx(oracle(panel))
         peer = GaussianMixture(n_components, covariance_type=family)
         peer.n_features_in_ = 2
