@@ -4,10 +4,10 @@
 #   make test         run every test: library, equations, notebooks, browser, lint
 #   make soak         what only time shows: thousands of moves of every widget, two hundred kills (a quarter of an hour)
 #   make notebooks    execute the sources that changed into notebooks   NAMES="02 05"  only these, ALL=1  all
-#   make slides       decks of slides for lectures, in slides/: one file each that needs no network   NAMES="02 05"  only these
+#   make slides       decks for lectures in slides/, one file each that needs no network   NAMES="02 05"  only these
 #   make lint         ruff and codespell
-#   make bench        speed and memory beside scikit-learn, pomegranate, pythae and a plain training loop
-#   make checkpoints  train the shipped models again
+#   make bench        speed and memory beside the peers', and the page tests/benchmarks/RESULTS.md
+#   make checkpoints  train the shipped models again (but MNIST's: python -m gmvae_lib.pretrained.mnist)
 #   make clean        remove .venv
 #
 # Variables:
