@@ -19,7 +19,8 @@ CHOICES = ("exact", "gumbel", "score")
 class Classifier(nn.Module):
     """q(c | x): data_dim D inputs, the log-probabilities of n_classes K as outputs.
 
-    In a plain `VAE` it makes the q(c | x) of VaDE's bound a network: `prior.rate(mean, log_var, "joint", resp=...)`.
+    In a plain `VAE` it makes the q(c | x) of VaDE's bound a network: `prior.rate(mean, log_var, "joint",
+    resp=classifier(x).exp())`.
     """
 
     def __init__(self, data_dim, n_classes, hidden=(256, 256), gated=False):
@@ -86,7 +87,7 @@ class LatentClassVAE(VAE):
                          "class_elbos, responsibilities or reconstruct, and another prior_update than 'em'.")
 
     def class_elbos(self, x, beta=1.0, generator=None, validate=True):
-        """The K ELBOs given each class: an `Elbo` of (N, K), whose `value` is A_c of Eqs. (10.13) and (10.14)."""
+        """The K ELBOs given each class: an `Elbo` of (N, K). For beta = 1 its `value` is A_c, Eqs. (10.13), (10.14)."""
         x = self.check(x) if validate else x
         K = self.classifier.n_classes
         return Elbo(*self._given(x, torch.eye(K, device=x.device, dtype=x.dtype).expand(len(x), K, K), beta, generator),
@@ -97,8 +98,9 @@ class LatentClassVAE(VAE):
 
         Arguments:
             method: how c is averaged over: "exact", by the sum over all K; "gumbel", by relaxed draws, whose gradient
-                is biased and whose value is no bound, Eq. (10.25); "score", by draws with the score function, each
-                with the mean of the others for a baseline, Eq. (10.21). KL(q(c | x) ‖ pi) is a sum always.
+                is biased and whose value is no bound, Eqs. (10.25), (10.27); "score", by draws with the score
+                function, each with the mean of the others for a baseline, Eq. (10.21). KL(q(c | x) ‖ pi) is a sum
+                always.
             The others as for a `VAE`.
         Returns an `Elbo`. Raises ValueError as `check` does, and for another method.
         Sources: Jang et al. (2017) and Maddison et al. (2017); Williams (1992) and Kool et al. (2019).

@@ -64,7 +64,6 @@ def vade_bound(x, q_c):
 
 
 
-
 def test_eq_10_1_the_bound_is_the_evidence_minus_a_divergence():
     q = table(X, Z * K).reshape(X, Z, K)
     for x in range(X):
@@ -275,6 +274,20 @@ def test_eq_10_18_four_terms_of_dilokthanakul():
         c_prior = sum(Q_W_X[x, w] * Q_Z_X[x, z] * kl(bayes[w, :, z], PI) for w, z in pairs)
         formula = Q_Z_X[x] @ np.log(P_X_Z[:, x]) - conditional - kl(Q_W_X[x], P_W) - c_prior
         assert formula == pytest.approx(counted_dilokthanakul(x))
+
+
+def test_eq_10_18_printed_with_a_kl_is_lower_by_covariances():
+    """The paper's second term averages log q / p over a z of its own; Cov(p(c|z,w), log p(c|z,w)) is the cost."""
+    bayes = p_c_given_zw()
+    for x in range(X):
+        average = np.einsum("wcz,z->wc", bayes, Q_Z_X[x])
+        printed = sum(Q_W_X[x, w] * average[w, c] * kl(Q_Z_X[x], P_Z_WC[w, c]) for w in range(W) for c in range(K))
+        shared = sum(Q_W_X[x, w] * Q_Z_X[x, z] * bayes[w, c, z] * math.log(Q_Z_X[x, z] / P_Z_WC[w, c, z])
+                     for w, c, z in itertools.product(range(W), range(K), range(Z)))
+        covariances = np.array([[np.cov(bayes[w, c], np.log(bayes[w, c]), aweights=Q_Z_X[x], ddof=0)[0, 1]
+                                 for c in range(K)] for w in range(W)])
+        assert printed - shared == pytest.approx(Q_W_X[x] @ covariances.sum(1))
+        assert (covariances > 0).all()
 
 
 def test_eq_10_19_dilokthanakul_is_a_mixture_prior_that_moves():
