@@ -215,7 +215,8 @@ def test_the_clustering_recipe(device):
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="devices in Python, which make the fake one, need PyTorch 2.13")
 def test_all_of_this_on_a_device_without_float64():
     command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.unit.float32_device", "-p", "no:cacheprovider",
-               "-p", "no:xdist", "--tb=short", "-rp", "tests/unit/test_devices.py"]
+               "-p", "no:xdist", "-p", "no:nbval", "-o", "addopts=--import-mode=importlib",  # no notebooks: 2 s less
+               "--tb=short", "-rp", "tests/unit/test_devices.py"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300,
                          env={**os.environ, "GMVAE_TEST_DEVICES": "fake", "OMP_NUM_THREADS": "1"})
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-3000:]
