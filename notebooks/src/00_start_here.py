@@ -115,7 +115,7 @@ figures.course_map()
 # | [07 The prior is the problem](07_the_prior_is_the_problem.ipynb) | Why do samples from a VAE look worse than its reconstructions? | 75 |
 # | [08 The mixture-prior VAE](08_mixture_prior_vae.ipynb) | Can prior and encoder be learnt together? | 90 |
 # | [09 Clustering with the GMVAE](09_clustering_with_the_gmvae.ipynb) | Does it find the digits? | 90 |
-# | [10 The family](10_the_family.ipynb) | Which GMVAE is this? | 80 |
+# | [10 The family](10_the_family.ipynb) | Which GMVAE is this? | 90 |
 # | [11 Honest evaluation](11_honest_evaluation.ipynb) | How good is it, really? | 80 |
 # | [12 Scaling up](12_scaling_up.ipynb) | From 1,800 digits to 70,000 images, one GPU, many: what changes, and what does not? | 80 |
 # | [13 Find the bug](13_find_the_bug.ipynb) | Would you have noticed? | 40 |

@@ -74,3 +74,10 @@ def test_figures_for_a_hub_add_up():
                                  table["all students together"], strict=True):
         server, kernel = map(int, re.findall(r"\d+", each))
         assert n * (server + kernel) / 1000 == pytest.approx(float(together.removesuffix(" GB")), abs=0.1)
+
+
+def test_the_map_of_chapter_00_gives_the_chapters_own_minutes():
+    listed = dict(re.findall(r"^# \| \[(\d\d) .*\| (\d+) \|$", SOURCES["00"], re.MULTILINE))
+    own = {chapter: re.search(r"(?:about|takes\*\*) (\d+) minutes", source)[1] for chapter, source in SOURCES.items()
+           if chapter != "00"}
+    assert {chapter: listed[chapter] for chapter in own} == own
