@@ -41,15 +41,16 @@ def curves(x, series, title, xlabel, ylabel, alt, log_x=False, log_y=False, size
 
 def curve_panels(x, panels, xlabel, ylabel, alt, size=(8.4, 3.4), ylim=(0, None)):
     """Lines over x side by side, each panel with an axis of its own: `panels` maps a title to values, or to several
-    lines, {label: values}."""
+    lines, {label: values}; `ylabel` is one for all, or a list of one for each."""
     figure, axes = subplots(1, len(panels), size=size)
+    ylabels = [ylabel] * len(panels) if isinstance(ylabel, str) else ylabel
     explained = None
     with style():
         for i, (axis, (title, values)) in enumerate(zip(axes, panels.items(), strict=True)):
             several = isinstance(values, dict)
             for j, (label, line) in enumerate(values.items() if several else [(None, values)], 0 if several else i):
                 axis.plot(array(x), array(line), color=COLORS[j % 10], linestyle=LINES[j % 4], label=label)
-            axis.set(title=title, xlabel=xlabel, ylabel=ylabel, ylim=ylim)
+            axis.set(title=title, xlabel=xlabel, ylabel=ylabels[i], ylim=ylim)
             if several and list(values) != explained:  # the same lines need no second legend
                 axis.legend()
                 explained = list(values)

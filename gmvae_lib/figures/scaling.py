@@ -1,5 +1,7 @@
 """Pictures of chapter 12: times as bars, and a processor and a GPU at work, side by side in time."""
 
+import numpy as np
+
 from gmvae_lib.figures.picture import COLORS, Picture, array, style, subplots
 
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
@@ -49,15 +51,19 @@ def lanes(rows, title, alt, unit="µs", scale=1e6, size=(9.6, 2.6)):
 
 
 def best_marked(x, y, marks, title, xlabel, ylabel, alt, size=(6.2, 4)):
-    """Dots (x, y), each with its number beside it; `marks` maps a label to the number of the dot that it rings."""
+    """Dots (x, y), each with its number beside it; `marks` maps a label to the number of the dot that it rings.
+
+    A dot that was not measured, NaN, is left out, and so is a ring around it.
+    """
     figure, axis = subplots(size=size)
     x, y = array(x), array(y)
     with style():
-        axis.plot(x, y, "o", color=COLORS[0], markersize=8)
-        for i, place in enumerate(zip(x, y, strict=True)):
+        there = np.isfinite(x) & np.isfinite(y)
+        axis.plot(x[there], y[there], "o", color=COLORS[0], markersize=8)
+        for i, place in ((i, (x[i], y[i])) for i in there.nonzero()[0]):
             aside = (8, -14) if i % 2 else (-15, 6)
             axis.annotate(str(i), place, textcoords="offset points", xytext=aside, fontsize=11)
-        for j, (label, i) in enumerate(marks.items()):
+        for j, (label, i) in enumerate((label, i) for label, i in marks.items() if there[i]):
             axis.plot(x[i], y[i], "os^"[j % 3], markersize=17 + 5 * j, markerfacecolor="none", markeredgewidth=2.2,
                       markeredgecolor=COLORS[(j + 1) % 10], label=label)
         axis.margins(0.15)

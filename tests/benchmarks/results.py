@@ -16,6 +16,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from gmvae_lib.pretrained import FOLDER
+from gmvae_lib.pretrained.mnist import chosen
 
 PAGE = Path(__file__).with_name("RESULTS.md")
 PACKAGES = ("torch", "numpy", "scikit-learn", "jupyterlab", "ipywidgets", "pomegranate", "pythae")
@@ -98,22 +99,24 @@ def cluster_rows():
     digits = json.loads((FOLDER / "clustering.json").read_text())
     name = "GMVAE, by agreement"
     found = [each["scores"][name][0] for each in digits]
-    chosen = min(digits, key=lambda each: each["loss"])["scores"][name][0]
+    best = min(digits, key=lambda each: each["loss"])["scores"][name][0]
     peer = statistics.mean(each["scores"]["k-means on pixels"][0] for each in digits)
     mean = statistics.mean(found)
     yield row(f"digits, K = 10, accuracy, mean of {len(found)} seeds; peer: k-means", "0.90",
               f"{mean:.3f} ± {statistics.stdev(found):.3f}", f"{peer:.3f}", reached=mean >= 0.9)
-    yield row("digits, the seed that its loss chooses", "0.94", f"{chosen:.3f}", reached=chosen >= 0.94)
+    yield row("digits, the seed that its loss chooses", "0.94", f"{best:.3f}", reached=best >= 0.94)
     for recipe, rows in json.loads((FOLDER / "mnist.json").read_text()).items():
         found = [each["scores"]["GMVAE"][0] for each in rows]
         peer = statistics.median(each["scores"]["k-means on pixels"][0] for each in rows)
-        chosen = max(rows, key=lambda each: each["bound"])["scores"]["GMVAE"][0]
+        best = chosen(rows)["scores"]["GMVAE"][0]
+        without = sum(each["bound"] is None for each in rows)
+        among = f" (not measured: {without} of {len(rows)})" if without else ""
         median, worst = statistics.median(found), min(found)
         yield row(f"MNIST, K = 10, {recipe} recipe, accuracy, median of {len(found)} seeds; peer: k-means", "0.965",
                   f"{median:.3f}", f"{peer:.3f}", reached=median >= 0.965)
         yield row(f"MNIST, {recipe} recipe, the worst seed", "0.95", f"{worst:.3f}", reached=worst >= 0.95)
-        yield row(f"MNIST, {recipe} recipe, the seed that the bound chooses", "0.975", f"{chosen:.3f}",
-                  reached=chosen >= 0.975)
+        yield row(f"MNIST, {recipe} recipe, the seed that the bound chooses{among}", "0.975", f"{best:.3f}",
+                  reached=best >= 0.975)
 
 
 def gpu_rows():

@@ -42,6 +42,16 @@ def test_shipped_numbers_move_the_verdict(monkeypatch, tmp_path):
     assert reached(results.gpu_rows()) == ["**no**"]  # fast enough, but not five times
 
 
+def test_a_seed_without_a_measured_bound_is_not_the_one_that_the_bound_chooses(monkeypatch, tmp_path):
+    (tmp_path / "clustering.json").write_text((results.FOLDER / "clustering.json").read_text())
+    rows = [{"bound": bound, "scores": {"GMVAE": [accuracy], "k-means on pixels": [0.5]}}
+            for bound, accuracy in ((-108.4, 0.97), (None, 0.99), (-108.0, 0.98))]
+    (tmp_path / "mnist.json").write_text(json.dumps({"long": rows}))
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    *_, last = results.cluster_rows()
+    assert "not measured: 1 of 3" in last[0] and last[2] == "0.980" and last[-1] == "yes"
+
+
 def test_a_report_of_the_tests_gives_their_duration_and_the_widgets_latencies(tmp_path):
     report = tmp_path / "report.xml"
     report.write_text('<testsuites><testsuite tests="3" time="660"><testcase><properties>'

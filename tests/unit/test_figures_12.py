@@ -39,3 +39,19 @@ def test_a_marked_dot_is_the_one_that_was_named():
     assert dots.get_xdata().tolist() == [1, 3, 2]
     assert [(ring.get_xdata()[0], ring.get_label()) for ring in rings] == [(3, "first"), (2, "second")]
     assert [text.get_text() for text in picture.figure.axes[0].texts] == ["0", "1", "2"] and picture.png()
+
+
+def test_a_dot_that_was_not_measured_is_left_out_with_its_ring_and_others_keep_their_numbers():
+    picture = figures.best_marked(torch.tensor([1.0, float("nan"), 2.0]), torch.tensor([0.5, 0.6, 0.9]),
+                                  {"first": 1, "second": 2}, "t", "x", "y", "Two dots.")
+    dots, *rings = picture.figure.axes[0].lines
+    assert dots.get_xdata().tolist() == [1, 2] and dots.get_ydata().tolist() == pytest.approx([0.5, 0.9])
+    assert [(ring.get_xdata()[0], ring.get_label()) for ring in rings] == [(2, "second")]
+    assert [text.get_text() for text in picture.figure.axes[0].texts] == ["0", "2"] and picture.png()
+
+
+def test_panels_have_one_label_for_all_or_one_each():
+    panels = {"a": [1.0, 2.0], "b": [3.0, 4.0]}
+    for ylabel, seen in (("nats", ["nats", "nats"]), (["nats", "β"], ["nats", "β"])):
+        axes = figures.curve_panels([0, 1], panels, "x", ylabel, "Two panels.").figure.axes
+        assert [axis.get_ylabel() for axis in axes] == seen
