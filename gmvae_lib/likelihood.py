@@ -15,7 +15,7 @@ from gmvae_lib.gaussian import LOG_2PI, floored
 
 
 class Bernoulli(nn.Module):
-    """Black or white pixels: x in {0, 1}, `params` are logits."""
+    """Pixels of ink, 1, or paper, 0: x in {0, 1}, `params` are the logits of ink."""
 
     scale = 1.0
 
@@ -37,8 +37,9 @@ class Bernoulli(nn.Module):
 
 
 class DynamicBernoulli(Bernoulli):
-    """Grey pixels that stand for black or white ones: each of x in 0..scale is drawn white with probability x / scale,
-    afresh whenever it is looked at ("dynamic binarization"). `params` are the logits of white.
+    """Grey pixels that stand for ink or paper: each of x in 0..scale is drawn as ink, `scale`, with probability
+    x / scale, else as paper, 0, afresh whenever it is looked at ("dynamic binarization"). `params` are the logits of
+    ink.
 
     The draws' log-probabilities are averaged in closed form, so that no draw is made in training. Of pixels that are
     drawn already, 0 or scale, it is `Bernoulli`'s log-probability. Source: Salakhutdinov & Murray (2008); Burda et al.
@@ -58,11 +59,11 @@ class DynamicBernoulli(Bernoulli):
         return self.scale * super().mean(params)
 
     def sample(self, params, generator=None):
-        """A draw of black and white pixels, 0 or scale, (N, D)."""
+        """A draw of ink and paper, scale or 0, (N, D)."""
         return self.scale * super().sample(params, generator)
 
     def draw(self, x, generator=None):
-        """Black or white pixels, 0 or scale, drawn from grey ones x (N, D)."""
+        """Ink and paper, scale or 0, drawn from grey pixels x (N, D)."""
         return self.scale * torch.bernoulli(x / self.scale, generator=generator)
 
     def check(self, x):

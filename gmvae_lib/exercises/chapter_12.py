@@ -132,7 +132,7 @@ EXERCISES = {
             "an epsilon in the logarithm changes the answer where the decoder is sure: use softplus or logsigmoid.":
                 lambda grey, logits: (grey / 255 * (logits.sigmoid() + 1e-7).log()
                                       + (1 - grey / 255) * (1 - logits.sigmoid() + 1e-7).log()).sum(1),
-            "the black pixels are missing: (1 - g) log(1 - rho).":
+            "the paper's part is missing: (1 - g) log(1 - rho).":
                 lambda grey, logits: (grey / 255 * F.logsigmoid(logits)).sum(1),
             "this is one number for all images: keep one for each, (N,).":
                 lambda grey, logits: _log_prob(grey, logits).mean(),
@@ -194,6 +194,9 @@ EXERCISES = {
                     for value in (a, b)]),
             "a recording is asked for in one ask a step, not in n: its operations are all there at once.":
                 lambda ask, work, n, steps: _times(ask, work, n, steps, ahead=False),
+            "a recording's operations are all there once it has been asked for: you let them come one by one.":
+                lambda ask, work, n, steps: torch.cat([_times(ask, work, n, steps)[:2],
+                                                       _times(ask / n, work, n, steps)[:2]]),
             "each step's recording must be asked for: you asked once for the whole training.":
                 lambda ask, work, n, steps: torch.cat([_times(ask, work, n, steps)[:2], torch.tensor(
                     [ask + n * steps * w for w in (work, work / 2)], dtype=torch.float64)]),
