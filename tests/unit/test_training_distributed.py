@@ -1,14 +1,11 @@
 """Training by two processes, each with its share of the data: the result of one process on the same batches.
 
-The processes are started once, under torchrun, and run this file; each scenario's results are compared here.
+The processes are started once; each scenario's results are compared here.
 """
 
 import math
 import os
 import signal
-import subprocess
-import sys
-from pathlib import Path
 from random import Random
 
 import pytest
@@ -20,8 +17,8 @@ from gmvae_lib.data import load, random_affine, views
 from gmvae_lib.prior import MixturePrior, VampPrior
 from gmvae_lib.training import fit, warm_up
 from gmvae_lib.vae import VAE
+from tests.unit import two_processes
 
-ROOT = Path(__file__).parents[2]
 CUT, BATCH, EPOCHS = 173, 64, 3  # the first process has 173 points of 300, the second 127
 GROUPS = views(random_affine((8, 8)), 2)
 SCENARIOS = {"gradient": {}, "em": {"prior_update": "em"}, "fixed": {"prior_update": "fixed"},
@@ -75,7 +72,7 @@ def worker(folder):
     history = fit(model, share, validation=held_out, patience=2, on_epoch=spoil, **settings("", epochs=30))
     found["patient"] = [state(model), history.validation, history.stopped_early]
 
-    model, path = build(rank), Path(folder) / "model.safetensors"  # broken off by one, then resumed, to the same model
+    model, path = build(rank), folder / "model.safetensors"  # broken off by one, then resumed, to the same model
     fit(model, share, checkpoint=path, on_epoch=lambda epoch, _: rank == 1 and epoch == 1, **settings("groups, em"))
     found["broken"] = [state(model), os.listdir(folder)]
     model = build(2 + rank)
@@ -109,11 +106,8 @@ def worker(folder):
 def found(tmp_path_factory):
     """The two processes' results."""
     folder = tmp_path_factory.mktemp("distributed")
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--standalone", __file__, folder]
-    run = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=ROOT,
-                         env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
-    assert run.returncode == 0, run.stderr
-    assert run.stderr.count("Interrupted after 2 of 3 epochs: the model is kept.") == 1
+    said = two_processes.run(worker, folder)
+    assert said.count("Interrupted after 2 of 3 epochs: the model is kept.") == 1
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in range(2)]
 
 
@@ -234,7 +228,3 @@ def test_what_is_wrong_in_one_is_an_error_in_all(kind, message, found):
 def test_without_a_process_group_it_says_what_to_do():
     with pytest.raises(ValueError, match=r"init_process_group\(\) first; start the script with torchrun"):
         fit(VAE.build(64, 3, (16,)), load("digits").x[:100], epochs=1, distributed=True)
-
-
-if __name__ == "__main__":
-    worker(sys.argv[1])
