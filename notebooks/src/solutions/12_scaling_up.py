@@ -82,10 +82,10 @@ def my_times(ask, work, n, steps):
 check("12.5", my_times)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **With numbers like the GPU's of the chapter** (36 µs to ask, 5 µs to compute, 78 operations, 235 steps), half
+# **With numbers like the GPU's of the chapter** (45 µs to ask, 5 µs to compute, 78 operations, 235 steps), half
 # precision gains nothing as long as operations are asked for one by one, and recording gains a factor of $\tau/w$:
 
 # %%
-plain, half, recorded, both = (1e-6 * my_times(36.0, 5.0, 78, 235)).tolist()
+plain, half, recorded, both = (1e-6 * my_times(45.0, 5.0, 78, 235)).tolist()
 print(f"as it is {plain:.2f} s, half precision {half:.2f} s")
 print(f"recorded {recorded:.2f} s, both {both:.2f} s")
