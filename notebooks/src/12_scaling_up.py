@@ -235,6 +235,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from gmvae_lib.vae import VAE
 
+
 def fresh(hidden=(500, 500)):
     torch.manual_seed(0)
     return VAE.build(784, 10, hidden, DynamicBernoulli())
