@@ -99,7 +99,10 @@ def test_control_c_ends_the_training_and_keeps_the_model(tmp_path):
     process = run(TRAIN, path)
     assert process.stdout.readline() == "3\n"
     process.send_signal(signal.SIGINT)
-    out, err = process.communicate(timeout=60)
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
     assert process.returncode == 0 and out == "kept True True\n"
     assert "the model is kept" in err and "Traceback" not in err
     torch.manual_seed(1)
