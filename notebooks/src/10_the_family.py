@@ -672,6 +672,7 @@ six = {name: trained_six(name) for name in SIX}
 # %%
 from gmvae_lib.evaluation import clustering_accuracy
 
+
 def information(model):
     q = model.responsibilities(held_out.x)
     return float(torch.xlogy(q, q).sum(1).mean() - torch.xlogy(q.mean(0), q.mean(0)).sum())
