@@ -651,8 +651,9 @@ figures.table(
 # question, and one that needs no labels either. So we ship by the bound. (Bounds that differ by a hundredth of a nat
 # are a tie: four draws of $z$ for each of 60,000 images leave a standard error of about 0.02.)
 #
-# But a handful of seeds is no evidence for a rule. On chapter 9's digits the loss chose well, too, and for the short
-# recipe's seeds the bound does not choose the most accurate. Report all seeds, then, and say which number chose.
+# But a handful of seeds is no evidence for a rule, the less so since we settled on this one after a look at the long
+# recipe's accuracies. On chapter 9's digits the loss chose well, too, and for the short recipe's seeds the bound does
+# not choose the most accurate. Report all seeds, then, and say which number chose.
 
 # %%
 print("The losses' spread is below 1 % of their mean:",
