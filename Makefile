@@ -37,8 +37,8 @@ lab: $(LAB)
 	$(BIN)/python -m jupyter lab --ServerApp.root_dir=. --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb \
 	  --ServerApp.jpserver_extensions=jupyterlab_jupytext=False $(if $(ROOT),--allow-root) $(LAB_ARGS)
 
-# Two workers with one thread each beat one worker with two threads on small models. The browser tests, first by name,
-# are begun first: they take as long as half of all the others.
+# Two workers with one thread each beat one worker with two threads on small models. Neither waits for the other at the
+# end: tests/workers.py.
 test: $(TEST)
 	OMP_NUM_THREADS=$${OMP_NUM_THREADS:-1} $(BIN)/python -m pytest -n 2 --dist loadscope --no-loadscope-reorder $(ARGS)
 

@@ -1,5 +1,6 @@
 import os
 
+import pytest
 from hypothesis import settings
 
 # The same examples on every machine, however slow: a failure means that something broke.
@@ -8,6 +9,14 @@ settings.load_profile("course")
 
 # Kernels that nbval starts take this over: saved outputs hold no progress bars.
 os.environ["GMVAE_PROGRESS"] = "0"
+
+
+@pytest.hookimpl(optionalhook=True)  # without xdist nobody asks
+def pytest_xdist_make_scheduler(config, log):
+    """--dist loadscope, in the order of `tests.workers`."""
+    from tests.workers import FromBothEnds
+
+    return FromBothEnds(config, log) if config.getvalue("dist") == "loadscope" else None
 
 
 def pytest_terminal_summary(terminalreporter):
