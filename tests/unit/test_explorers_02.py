@@ -133,7 +133,7 @@ def test_the_caption_tells_the_share_that_changed(panel):
 @pytest.mark.parametrize("data", EMExplorer.TOYS)
 def test_every_choice_can_be_drawn(shared_panel, data, family):
     panel = shared_panel
-    panel.data.value, panel.family.value = data, family
+    panel.set_quietly(data=data, family=family)
     for n_components in (1, 3, 8):
         panel.k.value = n_components
         assert f"K = {n_components} on {data}" in caption(panel)
