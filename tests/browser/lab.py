@@ -256,15 +256,23 @@ class OpenNotebook:
         )
         self.lab.command("deck:start")
         self.page.wait_for_selector("body[data-jp-deck-mode='presenting']", state="attached")
-        yield
-        self.lab.command("deck:stop")
-        self.page.wait_for_selector("body:not([data-jp-deck-mode='presenting'])", state="attached")
+        try:
+            yield
+        finally:
+            self.lab.command("deck:stop")
+            self.page.wait_for_selector("body:not([data-jp-deck-mode='presenting'])", state="attached")
 
-    def next_slide(self):
-        """Go on by keyboard; returns once the widget is out of sight."""
-        self.page.locator(".jp-deck-mod-direction-forward").focus()
-        self.page.keyboard.press("Enter")
-        self.page.locator(".gmvae-panel").first.wait_for(state="hidden")
+    def next_slide(self, steps=12):
+        """Go on by keyboard, past what else belongs to this slide; returns once the widget is out of sight."""
+        for _ in range(steps):
+            self.page.locator(".jp-deck-mod-direction-forward").focus()
+            self.page.keyboard.press("Enter")
+            try:
+                self.page.locator(".gmvae-panel").first.wait_for(state="hidden", timeout=2000)
+                return
+            except Error:
+                continue  # a fragment of the same slide
+        raise AssertionError(f"{steps} steps on, the widget is still in sight")
 
     def close(self):
         """Shut the kernel down and close the notebook without saving it."""
