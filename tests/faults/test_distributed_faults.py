@@ -18,7 +18,7 @@ from gmvae_lib.vae import VAE
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = ["--hidden", "16", "--latent-dim", "3", "--device", "cpu", "--epochs", "100000", "--checkpoint"]
-SOON = 60  # seconds: far more than ending takes on a busy machine, far less than any timeout of torch's
+SOON = 120  # seconds: far more than ending takes on a busy machine, far less than any timeout of torch's
 
 pytestmark = pytest.mark.skipif(not os.path.exists("/proc/self/environ"), reason="needs Linux: its signals and /proc")
 
