@@ -22,3 +22,11 @@ def test_it_fits_on_a_screen_and_names_the_commands():
     makefile = (ROOT / "Makefile").read_text()
     for target in re.findall(r"\bmake (\w+)", README):
         assert re.search(rf"^{target}:", makefile, re.MULTILINE), f"the Makefile has no target {target}"
+
+
+def test_its_numbers_are_those_of_the_page_of_results():
+    paragraph = re.search(r"^\[Results\].*?\n\n", README, re.MULTILINE | re.DOTALL)[0]
+    numbers = re.findall(r"\d+\.\d+", paragraph)
+    page = (ROOT / "tests/benchmarks/RESULTS.md").read_text(encoding="utf-8")
+    assert len(numbers) > 4
+    assert [number for number in numbers if not re.search(rf"(?<![\d.]){re.escape(number)}(?!\d)", page)] == []
