@@ -19,10 +19,11 @@ from sklearn.decomposition import PCA
 
 from gmvae_lib.clustering import Recipe, agreement, encode_views, fit_mixtures, train_autoencoder, train_gmvae
 from gmvae_lib.data import load, pick_device, random_affine, views
-from gmvae_lib.evaluation import ari, clustering_accuracy, log_likelihood, mean_elbo, nmi
+from gmvae_lib.evaluation import log_likelihood, mean_elbo
 from gmvae_lib.likelihood import DynamicBernoulli
 from gmvae_lib.mixture import GaussianMixture
 from gmvae_lib.pretrained import FOLDER, read_shipped, write_shipped
+from gmvae_lib.pretrained.clustering import scores
 from gmvae_lib.prior import MixturePrior
 from gmvae_lib.vae import VAE
 
@@ -33,11 +34,6 @@ SHORT = Recipe(latent_dim=16, hidden=(500, 500), precision="auto", drop=0.15, au
 RECIPES = {"short": SHORT, "long": replace(SHORT, autoencoder_epochs=60, n_views=4, epochs=40, beta=3.0)}
 MOVES = {"shear": 0.1}
 NLL_IMAGES, NLL_DRAWS = 1000, 1000
-
-
-def scores(y, clusters):
-    """Accuracy, NMI and ARI, rounded."""
-    return [round(score(y, clusters), 4) for score in (clustering_accuracy, nmi, ari)]
 
 
 def baselines(train, test, seed, device):
