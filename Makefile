@@ -2,7 +2,7 @@
 #
 #   make lab          open the course in JupyterLab
 #   make test         run every test: library, equations, notebooks, browser, lint
-#   make soak         what only time shows: thousands of moves of every widget, two hundred kills (a quarter of an hour)
+#   make soak         what only time shows: thousands of moves of every widget, two hundred kills (ten minutes)
 #   make notebooks    execute the sources that changed into notebooks   NAMES="02 05"  only these, ALL=1  all
 #   make slides       decks for lectures in slides/, one file each that needs no network   NAMES="02 05"  only these
 #   make lint         ruff and codespell
