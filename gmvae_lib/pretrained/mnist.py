@@ -60,19 +60,19 @@ def run(seed, train, test, recipe=SHORT, device=None, progress=None):
     latents = encode_views(vae, train.x, views(transform, recipe.mixture_views), seed)
     mixtures = fit_mixtures(latents, 10, recipe.starts, recipe.min_var)
     agreements = [agreement(mixture, latents) for mixture in mixtures]
-    chosen = mixtures[max(range(recipe.starts), key=agreements.__getitem__)]
     clock("starts")
     codes = [vae.encode(vae.check(data.x))[0].detach() for data in (train, test)]
     single = max(fit_mixtures(codes[0], 10, 5, recipe.min_var), key=lambda mixture: mixture.lower_bound_)
-    likeliest = max(mixtures, key=lambda mixture: mixture.lower_bound_)
-    found = [scores(test.y, mixture.predict(codes[1]).cpu()) for mixture in (single, likeliest, chosen)]
-    names = ("mixture on latents", "on groups, by likelihood", "on groups, by agreement")
-    row["scores"] |= dict(zip(names, found, strict=True))
-    row["starts"] = [[round(mixture.lower_bound_, 4), scores(test.y, mixture.predict(codes[1]).cpu())[0],
-                      round(value, 4)] for mixture, value in zip(mixtures, agreements, strict=True)]
+    found = [scores(test.y, mixture.predict(codes[1]).cpu()) for mixture in mixtures]
+    row["starts"] = [[round(mixture.lower_bound_, 4), each[0], round(value, 4)]
+                     for mixture, each, value in zip(mixtures, found, agreements, strict=True)]
+    likeliest = max(range(recipe.starts), key=lambda start: mixtures[start].lower_bound_)
+    agreed = max(range(recipe.starts), key=agreements.__getitem__)
+    row["scores"] |= {"mixture on latents": scores(test.y, single.predict(codes[1]).cpu()),
+                      "on groups, by likelihood": found[likeliest], "on groups, by agreement": found[agreed]}
     clock()
     histories = []
-    model, loss = train_gmvae(vae, chosen, train, recipe, transform, **settings,
+    model, loss = train_gmvae(vae, mixtures[agreed], train, recipe, transform, **settings,
                               on_epoch=lambda _, history: histories.append(history))
     clock("GMVAE")
     history = histories[-1]
