@@ -65,7 +65,10 @@ def save_checkpoint(path, model, optimizer=None, generator=None, history=None, b
     temporary = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         # Not safetensors' save_file: killed, it leaves a file behind whose name says nothing.
-        temporary.write_bytes(save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
+        with open(temporary, "wb") as file:
+            file.write(save({name: value.cpu().contiguous() for name, value in tensors.items()}, metadata))
+            file.flush()
+            os.fsync(file.fileno())  # or a power cut could leave the new name with the bytes still unwritten
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -37,7 +37,7 @@ class GaussianMixture(DensityMixin, BaseEstimator):
         seed: an integer; the same seed gives the same fit and the same samples.
         weights_init (K,), means_init (K, D), precisions_init (inverse covariances, shaped as `covariances_`):
             a start given by hand, whole or in part.
-        device: "cuda", "cpu", ... ; the best at hand by default.
+        device: "cuda", "cpu", ... ; by default the best at hand, which for small data is the CPU.
         dtype: torch.float64 or torch.float32, the precision of the sweeps; by default float64, except on GPUs where it
             is slow. In float32 the mean log-likelihood is right to about 1e-4.
         warm_start: whether `fit` starts where the last one stopped.

@@ -15,6 +15,7 @@ from gmvae_lib.processes import total
 
 CHUNK_BYTES = 2**23  # one chunk's numbers: small enough for the cache, large enough to share among cores (measured)
 DEVICE_CHUNK_BYTES = 2**28  # the same on a GPU, where larger products pay
+SMALL = 2**15  # numbers: a GPU takes longer to be asked for a step of EM, 80 operations, than a CPU to do it
 
 
 class Points:
@@ -25,8 +26,8 @@ class Points:
     Arguments:
         x: a tensor (N, D) or (N, V, D); or a function that returns a fresh iterator over such tensors, the batches.
         weights: the points' weights (N,), for data in memory; all one by default.
-        device, dtype: where and in which precision sweeps compute: by default, the best device at hand, and
-            float32 only where float64 is slow (`pick_dtype`).
+        device, dtype: where and in which precision sweeps compute: by default, the best device at hand, which for
+            fewer than `SMALL` numbers is the CPU, and float32 only where float64 is slow (`pick_dtype`).
         distributed: whether each process of the default process group of `torch.distributed` holds a share of the data.
         center (D,), scale: the frame, if known. Otherwise the data are read once, for their mean and their range.
             float32, whose range is short, is given numbers of ordinary size: `scale` is a power of two, so that
@@ -35,6 +36,8 @@ class Points:
     """
 
     def __init__(self, x, weights=None, device=None, dtype=None, distributed=False, center=None, scale=1.0):
+        if device is None and isinstance(x, torch.Tensor) and x.numel() < SMALL and not distributed:
+            device = "cpu"  # processes, whose shares may differ in size, must agree
         self.device = pick_device(device, float64=True)
         self.dtype = pick_dtype(self.device) if dtype is None else dtype
         self.distributed = distributed

@@ -229,7 +229,7 @@ class MixturePrior(Mixture):
         for r, center in zip(resp, reference, strict=True):
             y = mean - center
             first.append(r @ y)
-            second.append((r @ var).diag() + y.T @ (r.unsqueeze(1) * y))  # Eq. (8.24)'s sum, about the old mean
+            second.append(torch.diag_embed(r @ var) + y.T @ (r.unsqueeze(1) * y))  # Eq. (8.24), about the old mean
         second = torch.stack(second)
         if self.covariance_type == "diag":
             second = second.diagonal(dim1=1, dim2=2)
@@ -272,7 +272,8 @@ class VampPrior(Mixture):
         x: points (N, D) as the encoder sees them, x / likelihood.scale; K of them, drawn with `seed`, are the start.
         support: the pseudo-inputs are kept between these two numbers, as pixels are; None sets no bounds.
     Parameter: `pseudo_inputs` (K, D). Its rate is best taken by method="exact", since its components overlap.
-    Raises ValueError for fewer than K points, and for points outside the support. Source: Tomczak & Welling (2018).
+    Raises ValueError for fewer than K points, and for points outside the support or with another D than the encoder's.
+    Source: Tomczak & Welling (2018).
     """
 
     covariance_type = "diag"
@@ -282,6 +283,9 @@ class VampPrior(Mixture):
         if not 1 <= n_components <= len(x):
             raise ValueError(f"n_components is {n_components}: it must be at least 1, and at most the {len(x)} points "
                              "given to start from.")
+        if x.shape[1] != encoder.data_dim:
+            raise ValueError(f"x has {x.shape[1]} columns: the encoder, which sees the pseudo-inputs, takes "
+                             f"{encoder.data_dim}.")
         if support is not None and not (x.min() >= support[0] and x.max() <= support[1]):
             raise ValueError(f"x runs from {x.min():g} to {x.max():g}, outside the support {support}: give it as the "
                              "encoder sees it, x / likelihood.scale.")

@@ -176,8 +176,8 @@ figures.images(train.x[:40], train.image_shape, "Forty of the digits", columns=2
 # ## Is everything in place?
 #
 # The next cell says what the library computes on unless it is told otherwise: a graphics processor (GPU) where PyTorch
-# finds one. None is needed, and the chapters' small networks are told to stay on the main processor, which is faster for
-# them.
+# finds one. None is needed: the chapters' small networks are told to stay on the main processor, and mixtures of few
+# points stay there by themselves, since it is faster for both.
 
 # %% slideshow={"slide_type": "-"} tags=["nbval-ignore-output"]
 import platform
@@ -188,7 +188,7 @@ from gmvae_lib.data import pick_device
 
 print(f"Python {platform.python_version()}, PyTorch {torch.__version__}: fine.")
 print(f"Networks run on: {pick_device()}.")
-print(f"Mixtures, which need double precision, on: {pick_device(float64=True)}.")
+print(f"Mixtures of many points, which need double precision, on: {pick_device(float64=True)}.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # If an import failed instead, the notebook runs outside the course's environment: close it and start JupyterLab with

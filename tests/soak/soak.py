@@ -6,8 +6,12 @@ Two thousand random moves in each widget are, at one a second, more than seven h
 import gc
 import os
 import statistics
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+import torch
 
 from tests.faults import restless
 from tests.faults.kills import kill_often
@@ -15,6 +19,8 @@ from tests.faults.kills import kill_often
 MOVES = 2000  # in each widget
 WARM = 800  # of these before memory counts: by then caches are full, and the allocator has what it needs
 ROUNDS = 25  # how often a widget's cell is run again
+ROOT = Path(__file__).parents[2]
+CHAPTERS = {f"{path.parent.name}-{path.stem[:2]}": path for path in (ROOT / "notebooks" / "src").rglob("*.py")}
 FLAT = 8.0  # MB by which memory may differ, of some 500: what the allocator itself comes and goes by
 
 
@@ -53,3 +59,15 @@ def test_two_hundred_kills_leave_the_training_that_it_would_have_been(tmp_path, 
     assert cut + between >= 200
     assert os.listdir(tmp_path) == ["model.safetensors"]
     record_property("kills", f"{cut} within a save, {between} elsewhere, in {epochs} epochs")
+
+
+@pytest.mark.timeout(3600)
+@pytest.mark.skipif(torch.__version__ < "2.13", reason="devices in Python, which make the fake one, need PyTorch 2.13")
+@pytest.mark.parametrize("name", sorted(CHAPTERS))
+def test_a_chapter_runs_unchanged_where_the_best_device_mixes_with_no_other(name):
+    """As on a GPU for games, on which EM computes in float32: all the chapter's assertions hold."""
+    command = [sys.executable, "-m", "tests.unit.fake_device", str(CHAPTERS[name])]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1200,
+                         env={**os.environ, "MPLBACKEND": "agg"})
+    assert run.returncode == 0, run.stdout[-3000:] + run.stderr[-3000:]
+    assert "The best device was asked for" in run.stdout

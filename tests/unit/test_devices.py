@@ -1,6 +1,7 @@
 """Whatever the library computes, each device gives what the CPU gives; and Apple's, which has no float64, is spared it.
 
-Training on each device is tested in `test_training`. The last test runs all of these on a device without float64.
+Training on each device is tested in `test_training`. The last test runs these on a device without float64, and all
+others that take a device on one that has it.
 """
 
 import copy
@@ -211,13 +212,21 @@ def test_the_clustering_recipe(device):
     assert latents.dtype == torch.float64 and latents.device.type == ("cpu" if device in WITHOUT_FLOAT64 else device)
 
 
+APART = {
+    "without float64": ({}, ["tests/unit/test_devices.py"], "test_devices.py::test_the_clustering_recipe"),
+    "with float64": ({"GMVAE_FAKE_FLOAT64": "1"}, ["tests/unit", "--ignore=tests/unit/test_devices.py"],
+                     "test_vamp_prior.py::test_one_pseudo_input_is_one_gaussian")}
+
+
 @pytest.mark.skipif("GMVAE_TEST_DEVICES" in os.environ, reason="this is the process that it starts")
 @pytest.mark.skipif(torch.__version__ < "2.13", reason="devices in Python, which make the fake one, need PyTorch 2.13")
-def test_all_of_this_on_a_device_without_float64():
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.unit.float32_device", "-p", "no:cacheprovider",
+@pytest.mark.parametrize("kind", APART)
+def test_whatever_takes_a_device_on_one_that_mixes_with_no_other(kind):
+    environment, where, among = APART[kind]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.unit.fake_device", "-p", "no:cacheprovider",
                "-p", "no:xdist", "-p", "no:nbval", "-o", "addopts=--import-mode=importlib",  # no notebooks: 2 s less
-               "--tb=short", "-rp", "tests/unit/test_devices.py"]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300,
-                         env={**os.environ, "GMVAE_TEST_DEVICES": "fake", "OMP_NUM_THREADS": "1"})
+               "--tb=short", "-rp", "-k", "fake", *where]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600,
+                         env={**os.environ, "GMVAE_TEST_DEVICES": "fake", "OMP_NUM_THREADS": "1"} | environment)
     assert run.returncode == 0, run.stdout[-6000:] + run.stderr[-3000:]
-    assert "PASSED tests/unit/test_devices.py::test_the_clustering_recipe[fake]" in run.stdout
+    assert f"PASSED tests/unit/{among}[fake]" in run.stdout

@@ -13,7 +13,7 @@ from torch.distributions import Categorical, MixtureSameFamily, MultivariateNorm
 
 from gmvae_lib import em
 from gmvae_lib import points as source
-from gmvae_lib.points import Points
+from gmvae_lib.points import SMALL, Points
 from gmvae_lib.seeding import partition_statistics, seed_means
 
 KINDS = ("full", "diag", "spherical", "tied")
@@ -352,3 +352,13 @@ def test_the_partition_of_a_start_is_k_means_assignment(kind):
                 "spherical": scatter.diagonal(dim1=1, dim2=2).mean(1),
                 "tied": (parameters.weights[:, None, None] * scatter).sum(0)}[kind]
     assert torch.allclose(parameters.covariances, expected)
+
+
+@pytest.mark.parametrize(("n", "settings", "expected"), [
+    (SMALL // 2 - 1, {}, "cpu"), (SMALL // 2, {}, "meta"), (4, {"device": "meta"}, "meta"),
+    (4, {"distributed": True}, "meta"), (SMALL, {"device": "cpu"}, "cpu")])
+def test_small_data_stay_on_the_cpu_unless_told_otherwise_or_spread(n, settings, expected, monkeypatch):
+    monkeypatch.setattr("gmvae_lib.points.pick_device", lambda device, float64: torch.device(device or "meta"))
+    frame = {"center": torch.zeros(2, dtype=torch.float64)}
+    monkeypatch.setattr(Points, "_count", lambda points, n: None)  # which would look for other processes
+    assert Points(torch.ones(n, 2, dtype=torch.float64), **frame, **settings).device.type == expected

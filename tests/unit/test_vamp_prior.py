@@ -110,11 +110,11 @@ def test_gradient_of_the_rate_is_right(prior, device):
     inputs = prior.pseudo_inputs.detach().clamp(0.05, 0.95)
 
     def rate(u):
-        prior.pseudo_inputs.data = u
+        with torch.no_grad():
+            prior.pseudo_inputs.copy_(u)
         return prior.rate(mean, log_var).sum()
 
-    prior.pseudo_inputs.data = inputs
-    found, = torch.autograd.grad(prior.rate(mean, log_var).sum(), prior.pseudo_inputs)
+    found, = torch.autograd.grad(rate(inputs), prior.pseudo_inputs)
     step = torch.zeros_like(inputs)
     step[1, 2] = 1e-6
     assert found[1, 2].item() == pytest.approx(((rate(inputs + step) - rate(inputs - step)) / 2e-6).item(), rel=1e-4)
@@ -124,7 +124,8 @@ def test_pseudo_inputs_stay_within_their_support_and_can_come_back(prior, device
     with torch.no_grad():
         prior.pseudo_inputs[0] += 5
     at_the_border = VampPrior(4, prior.seen_by, prior.pseudo_inputs.detach().clamp(0, 1))
-    at_the_border.pseudo_inputs.data = prior.pseudo_inputs.detach().clamp(0, 1)
+    with torch.no_grad():
+        at_the_border.pseudo_inputs.copy_(prior.pseudo_inputs.clamp(0, 1))
     assert torch.allclose(prior.means, at_the_border.means)
     prior.means.sum().backward()
     assert prior.pseudo_inputs.grad[0].abs().max() > 0
@@ -190,5 +191,7 @@ def test_bad_input_is_named(prior, device):
         VampPrior(0, prior.seen_by, x)
     with pytest.raises(ValueError, match=r"outside the support .*x / likelihood.scale"):
         VampPrior(2, prior.seen_by, 16 * x)
+    with pytest.raises(ValueError, match=r"x has 4 columns: the encoder, .* takes 5"):
+        VampPrior(2, prior.seen_by, x[:, :4])
     with pytest.raises(ValueError, match="has no M-step"):
         fit(model()[0], load("digits").x[:64], epochs=1, prior_update="em", device="cpu")

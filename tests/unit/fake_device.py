@@ -1,13 +1,19 @@
-"""A device like Apple's, made of the CPU: a plugin for pytest after which there is a device "fake".
+"""A device made of the CPU that mixes with tensors and generators of no other: where a real one would fail, it does.
 
-It has no float64, and mixes with tensors and generators of no other device; where a real one would fail, it does.
-    GMVAE_TEST_DEVICES=fake python -m pytest -p tests.unit.float32_device tests/unit/test_devices.py
-PyTorch's own means for backends written in Python make it; they are young, so that this plugin lives in a process of
-its own (`test_devices` starts it).
+As a plugin for pytest it adds a device "fake" without float64, like Apple's; with GMVAE_FAKE_FLOAT64=1 it has it, as
+NVIDIA's do:
+    GMVAE_TEST_DEVICES=fake python -m pytest -p tests.unit.fake_device tests/unit/test_devices.py
+As a program it runs another one, a chapter say, with a fake device that has float64 as the best at hand, on which EM
+computes in float32, as on NVIDIA's GPUs for games:
+    python -m tests.unit.fake_device notebooks/src/02_expectation_maximization.py
+PyTorch's own means for backends written in Python make it; they are young, so that it lives in a process of its own
+(`test_devices` starts it).
 """
 
 import os
+import runpy
 import sys
+import traceback
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -17,7 +23,9 @@ from torch.utils.backend_registration import _setup_privateuseone_for_python_bac
 from gmvae_lib import data
 
 NAME = "fake"
+FLOAT64 = __name__ == "__main__" or "GMVAE_FAKE_FLOAT64" in os.environ
 BETWEEN_DEVICES = ("aten::_to_copy", "aten::copy_")
+KEPT = []  # what PyTorch would forget with the last who holds it
 INDEXING = ("aten::index", "aten::index_put_")  # which real devices do by indices on the CPU, too
 
 
@@ -28,7 +36,7 @@ class FakeTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, raw):
-        if raw.dtype == torch.float64:
+        if raw.dtype == torch.float64 and not FLOAT64:
             raise TypeError(f"The device {NAME!r} has no float64.")
         tensor = torch.Tensor._make_wrapper_subclass(cls, raw.size(), raw.stride(), raw.storage_offset(),
                                                      dtype=raw.dtype, device=torch.device(NAME, 0))
@@ -41,6 +49,11 @@ class FakeTensor(torch.Tensor):
 
     def tolist(self):
         return self.raw.tolist()
+
+    def numpy(self, force=False):
+        if not force:
+            raise TypeError(f"A tensor on the device {NAME!r} becomes no array, but with force=True.")
+        return self.raw.numpy(force=True)
 
     def __format__(self, how):
         return format(self.raw, how)
@@ -107,22 +120,59 @@ def on_the_cpu_first(create):
     return created
 
 
-def pytest_configure(config):
+def install():
+    """Adds the device to PyTorch."""
     _setup_privateuseone_for_python_backend(NAME)
     getattr(torch, NAME).get_amp_supported_dtype = lambda: [torch.bfloat16]
     torch.__future__.set_swap_module_params_on_conversion(True)
-    config.fallbacks = torch.library.Library("_", "IMPL"), torch.library.Library("_", "IMPL")
-    config.fallbacks[0].fallback(compute, "PrivateUse1")
-    config.fallbacks[1].fallback(torch.library.fallthrough_kernel, "AutocastPrivateUse1")
+    for function, key in ((compute, "PrivateUse1"), (torch.library.fallthrough_kernel, "AutocastPrivateUse1")):
+        KEPT.append(torch.library.Library("_", "IMPL"))
+        KEPT[-1].fallback(function, key)
     torch.Generator, torch.tensor, torch.as_tensor = Generator, *map(on_the_cpu_first, (torch.tensor, torch.as_tensor))
     CheckGenerators().__enter__()
-    data.WITHOUT_FLOAT64.add(NAME)
+    if not FLOAT64:
+        data.WITHOUT_FLOAT64.add(NAME)
+
+
+def leave(status):
+    """Ends the process: PyTorch's thread for the device's gradients would not end in peace."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
+def pytest_configure(config):
+    install()
 
 
 def pytest_unconfigure(config):
-    sys.stdout.flush()
-    os._exit(config.exit_status)  # PyTorch's thread for the device's gradients would not end in peace
+    leave(config.exit_status)
 
 
 def pytest_sessionfinish(session, exitstatus):
     session.config.exit_status = int(exitstatus)
+
+
+def run(path):
+    """Runs the program at `path` with the fake device as the best at hand, and says how often that was asked for."""
+    install()
+    pick, asked = data.pick_device, 0
+
+    def pick_device(device=None, float64=False):
+        nonlocal asked
+        asked += device is None
+        return pick(NAME if device is None else device, float64)
+
+    data.pick_device = pick_device  # before other modules take it from there
+    data.pick_dtype = lambda device: torch.float32 if device.type == NAME else torch.float64
+    runpy.run_path(path, run_name="__main__")
+    print(f"The best device was asked for {asked} times.")
+
+
+if __name__ == "__main__":
+    try:
+        run(sys.argv[1])
+    except BaseException:
+        traceback.print_exc()
+        leave(1)
+    leave(0)
