@@ -65,8 +65,9 @@ class Replayed:
             graph.register_generator_state(self.generator)
             generators.append(self.generator)
         states = [generator.get_state() for generator in generators]
+        here = torch.cuda.stream(torch.cuda.current_stream())  # to which a recording that fails does not come back
         try:
-            with torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU meanwhile
+            with here, torch.cuda.graph(graph, capture_error_mode="thread_local"):  # other threads may use the GPU
                 self.outputs = self.step(*self.inputs)
         except RuntimeError as error:
             warnings.warn(f"A step of this training cannot be recorded, so it runs operation by operation, which may "

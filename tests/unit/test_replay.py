@@ -1,5 +1,8 @@
 """Steps recorded as CUDA graphs give the same numbers. What the recorder leaves alone is tested without a GPU."""
 
+from contextlib import contextmanager
+from types import SimpleNamespace
+
 import pytest
 import torch
 
@@ -64,6 +67,70 @@ def test_a_step_that_cannot_be_recorded_runs_as_it_is(recorder, monkeypatch):
     monkeypatch.setattr(recorder, "_record", record)
     results = [recorder(torch.ones(4), float(call))[0] for call in range(6)]
     assert [int(result[0]) for result in results] == list(range(6)) and recorder.graph is None
+
+
+class Generator:
+    """A generator of a GPU, as far as recordings concern it: its numbers wait for the end of one that has begun."""
+
+    def __init__(self, device="cuda:0"):
+        self.device, self.state, self.waits = device, 0, False
+
+    def get_state(self):
+        return self.state
+
+    def set_state(self, state):
+        self.state = state
+
+    def graphsafe_set_state(self, other):
+        self.state, self.waits = other.state, other.waits
+
+
+class Recordings:
+    """torch.cuda, as far as a recording that fails concerns it: it stays on the recording's stream."""
+
+    def __init__(self, default):
+        self.default_generators, self.here, self.recorded = [default], "the caller's", [default]
+
+    def current_device(self):
+        return 0
+
+    def current_stream(self):
+        return self.here
+
+    @contextmanager
+    def stream(self, stream):
+        before, self.here = self.here, stream
+        try:
+            yield
+        finally:
+            self.here = before
+
+    def CUDAGraph(self):
+        return SimpleNamespace(register_generator_state=self.recorded.append)
+
+    @contextmanager
+    def graph(self, graph, capture_error_mode):
+        self.here = "the recording's"
+        for generator in self.recorded:
+            generator.waits, generator.state = True, generator.state + 1
+        yield
+        raise AssertionError("the step was to fail")
+
+
+def test_after_a_recording_that_fails_all_is_as_before(monkeypatch):
+    ours, default = Generator(), Generator()
+    ours.state, default.state = 3, 7
+    cuda = Recordings(default)
+    monkeypatch.setattr(replay, "torch", SimpleNamespace(cuda=cuda, Generator=Generator, Tensor=torch.Tensor))
+
+    def step(index):
+        raise RuntimeError("operation not permitted when stream is capturing\nmore")
+
+    made = replay.Replayed(step, ours)
+    with pytest.warns(RuntimeWarning, match=r"cannot be recorded.*\(operation not permitted [a-z ]+\)\.$"):
+        assert made._record([torch.ones(4)]) is False
+    assert not made.recordable and made.graph is None and cuda.here == "the caller's"
+    assert (ours.state, ours.waits, default.state, default.waits) == (3, False, 7, False)
 
 
 def trained(transform=None, epochs=6, **settings):
