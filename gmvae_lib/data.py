@@ -129,7 +129,7 @@ def pick_device(device=None, float64=False):
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
         return torch.device("cpu" if float64 and device in WITHOUT_FLOAT64 else device)
     try:
-        device = torch.empty(0, device=device).device
+        device = torch.empty(0, dtype=torch.float32, device=device).device
     except (RuntimeError, AssertionError) as error:  # torch raises either, by the device's kind
         reason = str(error).splitlines()[0]
         raise ValueError(f"device is {device!r}: choose 'cuda', 'mps' or 'cpu', one that this machine has, or leave it "
