@@ -24,7 +24,7 @@ class HoleExplorer(Panel):
         largest: the largest K.
     """
 
-    COLUMNS, ROWS, EXTENT, STEP = 6, 5, 5.0, 0.1
+    COLUMNS, ROWS, EXTENT, STEP = 6, 5, 6.0, 0.1
     HOLE = math.log(10)  # nats: ten times rarer
 
     def __init__(self, model, x, held_out, place=(0.0, 0.0), n_components=0, largest=20, seed=0):

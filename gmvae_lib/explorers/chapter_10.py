@@ -74,8 +74,8 @@ class GumbelExplorer(Panel):
             self._dots, = left.plot([], [], "o", color=COLORS[0], markersize=4.5, alpha=0.35, markeredgewidth=0)
             left.set_title("Relaxed draws $y$")
             self._lines = [right.plot(taus, np.ones_like(taus), LINES[i], color=COLORS[i], label=label)[0]
-                           for i, label in enumerate(("Gumbel-softmax", "score function", "score, baseline"))]
-            right.plot(taus, self.bias, ":", color="black", label="bias alone")
+                           for i, label in ((0, "Gumbel-softmax"), (2, "score function"), (3, "score, baseline"))]
+            right.plot(taus, self.bias, LINES[1], color=COLORS[1], label="bias alone")
             self._here, = right.plot([], [], "o", color=COLORS[0], markersize=12, markeredgecolor="black")
             right.set(xscale="log", yscale="log", ylim=(0.02, 400), xlabel="temperature τ",
                       ylabel="error of the gradient", title="Root mean squared error")

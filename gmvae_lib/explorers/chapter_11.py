@@ -117,8 +117,10 @@ class BoundExplorer(Panel):
             self._estimates, = axis.plot([], [], "o", color=COLORS[0], markersize=4, alpha=0.35, label="one estimate")
             self._curve, = axis.plot([], [], "-", color=COLORS[1], linewidth=2.5, label="their mean")
             self._truth, = axis.plot([1, 1000], [0, 0], "--", color="black", label="log p(x)")
-            axis.set(xscale="log", xlim=(0.7, 1500), ylim=(-30, 5), xlabel="draws S", ylabel="nats above log p(x)",
+            axis.set(xscale="log", xlim=(0.7, 1500), xlabel="draws S", ylabel="nats above log p(x)",
                      title="What S draws say")
+            axis.set_yscale("symlog", linthresh=2)
+            axis.set(ylim=(-100, 20), yticks=(-100, -30, -10, -3, -1, 0, 1, 3, 10))
             axis.yaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
             axis.legend(loc="lower right")
         self._picture = Blitted(figure, [self._map, self._dots, self._outline, self._estimates, self._curve,

@@ -32,13 +32,14 @@ def count_panels(panels, xlabel, rows, columns, alt, size=None):
     """Tables of counts (R, C) side by side, as shaded cells: `panels` maps a title to a table."""
     figure, axes = subplots(1, len(panels), size or (4 * len(panels), 0.5 * len(rows) + 1.2), squeeze=False,
                             sharey=True)
+    top = max(array(table).max() for table in panels.values())
     with style():
         for axis, (title, table) in zip(axes[0], panels.items(), strict=True):
             table = array(table)
-            axis.imshow(table, cmap="Blues", vmin=0, aspect="auto")
+            axis.imshow(table, cmap="Blues", vmin=0, vmax=top, aspect="auto")
             for i, j in zip(*np.nonzero(table), strict=True):
                 axis.text(j, i, int(table[i, j]), ha="center", va="center",
-                          color="white" if table[i, j] > 0.55 * table.max() else "black")
+                          color="white" if table[i, j] > 0.7 * top else "black")
             axis.set_xticks(range(table.shape[1]), columns)
             axis.set_yticks(range(table.shape[0]), rows)
             axis.set(title=title, xlabel=xlabel)

@@ -35,6 +35,17 @@ def discriminant_plane(mixture):
     return np.linalg.svd(np.sqrt(weights)[:, None] * apart @ whitener.T, full_matrices=False)[2][:2] @ whitener
 
 
+def apart(places, least):
+    """Places (K, 2), moved until hardly any two are closer than `least`: for labels."""
+    places = places.copy()
+    for _ in range(100):
+        away = places[:, None] - places
+        distance = np.linalg.norm(away, axis=2) + np.eye(len(places)) * least
+        push = np.maximum(least - distance, 0) / 2
+        places += (away * (push / np.maximum(distance, 1e-9))[..., None]).sum(1)
+    return places
+
+
 def clusters(model, data, title, alt, per_row=10, size=(10.5, 4.8)):
     """A VAE with a mixture prior on a `Dataset` of images: the codes in the prior's discriminant plane, marked by
     component, with each component's 1.5-sigma outline and number; beside it, `per_row` samples of each component."""
@@ -51,12 +62,13 @@ def clusters(model, data, title, alt, per_row=10, size=(10.5, 4.8)):
     for i, image in enumerate(samples.reshape(-1, height, width)):
         top, across = (i // per_row) * (height + 1), (i % per_row) * (width + 1)
         canvas[top:top + height, across:across + width] = image
+    places = apart(means, 0.07 * np.ptp(points, axis=0).max())
     with style():
         for k, (mean, covariance) in enumerate(zip(means, covariances, strict=True)):
             color = COLORS[k % 10]
             left.plot(*points[labels == k].T, MARKERS[k % 10], color=color, markersize=3, alpha=0.45)
             left.plot(*ellipse(mean, covariance, 1.5).T, color=color, linewidth=2)
-            left.text(*mean, str(k), ha="center", va="center", fontsize=13, fontweight="bold",
+            left.text(*places[k], str(k), ha="center", va="center", fontsize=13, fontweight="bold",
                       bbox={"boxstyle": "circle,pad=0.2", "facecolor": "white", "edgecolor": color, "linewidth": 2})
         left.set(title="Latent codes, by component", xlabel="first discriminant axis of z",
                  ylabel="second discriminant axis of z")

@@ -83,7 +83,7 @@ def density_panels(x, panels, alt, size=None):
     full covariances), or to None for the points alone. Bands are darker where the density is higher."""
     x = array(x)
     figure, axes = subplots(1, len(panels), size or (4 * len(panels), 3.9), sharex=True, sharey=True, squeeze=False)
-    low, high = x.min(0) - 1, x.max(0) + 1
+    low, high = x.min(0) - 1.6, x.max(0) + 1.6
     lines = [np.linspace(a, b, 90) for a, b in zip(low, high, strict=True)]
     grid = torch.from_numpy(np.stack(np.meshgrid(*lines), -1).reshape(-1, 2)).double()
     with style():

@@ -108,9 +108,10 @@ def strip(groups, title, xlabel, alt, size=(7.5, 3)):
         for row, values in enumerate(groups.values()):
             values = np.sort(array(values))
             axis.plot(values, row + _spread(values, width), MARKERS[row % 10], color=COLORS[row % 10],
-                      markersize=7, alpha=0.75)
+                      markersize=7, markeredgecolor="white", markeredgewidth=0.5, alpha=0.75)
         axis.set_yticks(range(len(groups)), groups)
         axis.set(title=title, xlabel=xlabel, ylim=(len(groups) - 0.4, -0.6))
+        axis.xaxis.get_major_locator().set_params(integer=bool((everything == everything.round()).all()))
     return Picture(figure, alt)
 
 
@@ -163,12 +164,14 @@ def counts(table, title, alt, xlabel, ylabel, columns=None, rows=None, size=(5.6
 
 def table(columns, rows, title, alt, size=None):
     """Text in a table: `rows` maps a row's name to its cells. For numbers that differ a little between machines."""
-    figure, axes = subplots(size=size or (2.2 + 1.9 * len(columns), 0.75 + 0.42 * (len(rows) + 1)))
+    size = size or (2.2 + 1.9 * len(columns), 0.75 + 0.42 * (len(rows) + 1))
+    figure, axes = subplots(size=size)
+    left = min(0.2 + 0.11 * max(map(len, rows)), 0.5 * size[0]) / size[0]  # room for the names, 9 letters to an inch
     with style():
         axes.axis("off")
-        axes.set_title(title, loc="left")
+        axes.set_title(title, loc="left", x=0)
         drawn = axes.table([list(map(str, cells)) for cells in rows.values()], rowLabels=list(rows), colLabels=columns,
-                           loc="center", cellLoc="center", rowLoc="left", edges="horizontal", bbox=(0.3, 0, 0.7, 1))
+                           loc="center", cellLoc="center", rowLoc="left", edges="horizontal", bbox=(left, 0, 1 - left, 1))
         drawn.auto_set_font_size(False)
         drawn.set_fontsize(12)
         for (row, column), cell in drawn.get_celld().items():

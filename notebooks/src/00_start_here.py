@@ -51,18 +51,19 @@ GMVAEExplorer(model, partitions, train, test)
 #    columns of samples show what each has claimed; in the table below, each row says into which components a digit went.
 #    Which digits stay together the longest? From ten on, which come in two styles?
 # 2. **Move β from 0.01 to 100.** β weighs how much a code may cost. Watch the reconstructions lose the hand that wrote
-#    them, and the groups on the map shrink: where every nat is dear, a code says which digit it is, and little more.
+#    them, and the groups on the map shrink: where codes are dear, a code says which digit it is, and little more.
 # 3. **Set K to 1.** The mixture is gone; one Gaussian has to cover all the codes. Compare its samples with those of ten
 #    components: this is what a mixture is for.
 #
 # The rest of the lower half is for later. Chapter 9 explains the scores, and chapters 3 and 11 the curve on the right, by
 # which one would choose K without looking at any label. All numbers are measured on 360 images that the model was not
-# trained on. Labels were used for nothing else: not for training, and not for choosing between models.
+# trained on. Labels were used for the table and the scores, and for nothing else: not for training, and not for
+# choosing between models.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The one objective
 #
-# What the sliders trade is the sum of two costs. Call an image $x$ and its code $z$. The *encoder* network turns $x$ into a
+# What β trades against each other are two costs. Call an image $x$ and its code $z$. The *encoder* network turns $x$ into a
 # distribution over codes, $q_\phi(z|x)$; the *decoder* network turns $z$ back into a distribution over images,
 # $p_\theta(x|z)$; and $p(z)$, the *prior*, says which codes are usual. The subscripts $\phi$ and $\theta$ stand for the
 # two networks' weights. Then
@@ -92,8 +93,9 @@ assert cheap.rate.mean() > dear.rate.mean()  # ... and pays for it in its codes
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The map
 #
-# Fourteen chapters in four parts, and an appendix. Each answers one question, and each ends with code that the next one
-# imports: nothing is imported before you have built it.
+# Fourteen chapters in four parts, and an appendix. Each answers one question, and nearly all end with code that later
+# ones import. Data, pictures, widgets, checks and finished models are given; of the methods, nothing is imported before
+# you have built it.
 
 # %% slideshow={"slide_type": "-"}
 from gmvae_lib import figures
@@ -102,7 +104,7 @@ figures.course_map()
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # Where a chapter needs something that a later one explains, it builds it in a few lines. The minutes are for reading and
-# running; exercises take about an hour more.
+# running; exercises take about an hour more, those of chapter 13 about three.
 #
 # | chapter | the question | minutes |
 # |---|---|---|
@@ -132,7 +134,7 @@ figures.course_map()
 # - **Read the code beside the formula.** A line that computes an equation cites it: `# Eq. (2.7)`. A line that starts with
 #   `assert` checks what the text just claimed, and stops the notebook if it were wrong.
 # - **Change things.** Every number is yours to alter. What you break comes back with
-#   *Kernel → Restart*, and the file with `git checkout`.
+#   *Kernel → Restart*, and the file with `git checkout -- ` and its name.
 # - **Present it.** Each cell knows its place in a slide show: with the extension `jupyterlab-slideshow` installed, the
 #   same notebook is a lecture.
 #
@@ -197,7 +199,8 @@ print(f"Mixtures of many points, which need double precision, on: {pick_device(f
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Notation
 #
-# The same symbols stand for the same things from the first chapter to the last.
+# Symbols keep their meaning from chapter to chapter. The few letters with two meanings are listed in [the
+# appendix](appendix_notation_and_glossary.ipynb).
 #
 # | symbol | in code | meaning |
 # |---|---|---|

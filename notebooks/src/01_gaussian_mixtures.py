@@ -101,7 +101,7 @@ assert (cloud.mean(0) - mean).abs().max() < 0.05
 assert (cloud.T.cov() - covariance).abs().max() < 0.05
 
 # %% [markdown]
-# Colours and markers keep their points: circles around the origin become ellipses around $\mu$.
+# Points keep their colours and markers: circles around the origin become ellipses around $\mu$.
 
 # %%
 few = eps[:500]
@@ -210,7 +210,7 @@ assert torch.allclose(cholesky(some), torch.linalg.cholesky(some))
 # %% [markdown]
 # The entries have a meaning. $x_j-\mu_j=\sum_{k<j}L_{jk}w_k+L_{jj}w_j$, and whoever knows $x_1,\dots,x_{j-1}$ knows $w_1,\dots,w_{j-1}$. So $L_{jj}$ is the standard deviation
 # that is left to $x_j$ when the coordinates before it are known. Its square, the number under the root, is the variance $v^\top\Sigma v$ of a combination $v^\top x$ with $v_j=1$, and so it is positive. A program that
-# finds one that is not knows that $\Sigma$ is not positive definite. It need not ask beforehand: it tries.
+# meets a number there that is not has learnt that $\Sigma$ is not positive definite. It need not ask beforehand: it tries.
 #
 # ### Without correlations
 #
@@ -271,7 +271,8 @@ figures.curves(
 #
 # $$p''(0)=\frac{a^2-\sigma^2}{\sigma^4}\,\mathcal N(0|a,\sigma^2). \tag{1.9}$$
 #
-# By symmetry $p'(0)=0$. So the middle is a valley if $a>\sigma$ and a peak if $a<\sigma$: centers that are less than two standard deviations apart melt into one.
+# By symmetry $p'(0)=0$. So the middle is a valley if $a>\sigma$ and a peak if $a<\sigma$. In the second case it is the only one: with the first derivatives, $p'(x)=0$ says $(x+a)\,e^{-ax/\sigma^2}=(a-x)\,e^{ax/\sigma^2}$, which is
+# $x=a\tanh(ax/\sigma^2)$; and since $\tanh u<u$ for $u>0$, the right side is below $a^2x/\sigma^2<x$ for every $x>0$, and likewise on the left. So centers that are less than two standard deviations apart melt into one.
 
 # %%
 wide = torch.linspace(-4, 4, 401)
@@ -424,10 +425,10 @@ assert (drawn.T.cov() - whole).abs().max() < 0.2
 # ### Where densities end
 #
 # The smallest positive number in double precision is about $5\cdot10^{-324}$, and its logarithm is $-744$. In single precision, which neural networks use, it is about $1.4\cdot10^{-45}$, with logarithm $-103$. What is smaller becomes
-# zero. A standard normal on the line gets there at 38 and at 14 standard deviations.
+# zero. A standard normal on the line gets there at 38.6 and at 14.4 standard deviations.
 #
 # That may seem far out. But in many dimensions we need not go anywhere. The squared length of noise is $\sum_i\varepsilon_i^2$, on average $D$. So by Eq. (1.1) the log-density of a *typical* point is about
-# $-\tfrac12D(\log2\pi+1)\approx-1.42\,D$. Images of 28 × 28 pixels have $D=784$:
+# $-\tfrac12D(\log2\pi+1)\approx-1.42\,D$. Images of $28\times28$ pixels have $D=784$:
 
 # %%
 typical = torch.randn(1000, 784)
@@ -507,7 +508,7 @@ assert torch.allclose(resp.sum(1), torch.ones(len(drawn)))
 assert torch.allclose(resp, log_joint(drawn, *theta).softmax(1))
 
 # %% [markdown]
-# For points that we have drawn ourselves we know $c$. On the left it gives the colours. On the right they are mixed in the proportions $r_{nk}$, from the points alone:
+# For points that we have drawn ourselves we know $c$. On the left it gives the colours. On the right they are mixed in the proportions $r_{nk}$, from the points alone (outlines at two standard deviations):
 
 # %%
 truth = torch.nn.functional.one_hot(c, 3).double()
@@ -515,8 +516,8 @@ figures.mixture_panels(
     drawn[:600], {"Where each point came from": (truth[:600], None),
                   "What the point itself can tell": (resp[:600], theta)},
     "Two panels of the same arch of points. On the left three clear colours and markers, on the "
-    "right the same with mixed colours at the two corners, where outlines of the three "
-    "components overlap.",
+    "right the same with mixed colours at the two corners, where the outlines of two "
+    "components come close.",
     size=(9, 4.4),
 )
 
@@ -547,7 +548,7 @@ offset = (weights[0] / weights[1]).log() - 0.5 * (means[0] @ first - means[1] @ 
 assert torch.allclose(a[:, 0] - a[:, 1], x @ (first - second) + offset)    # Eq. (1.18)
 
 # %% [markdown]
-# If the covariances differ, the squares stay, and the border is curved. Far away they decide alone, and the wider component wins, on whichever side it is (here with equal weights):
+# If the covariances differ, the squares stay, and the border is curved. Far away they decide alone, and the component that is wider in that direction wins, on whichever side its center is (here on a line, with equal weights):
 
 # %%
 def first_share(t, std_1, std_2):
@@ -700,7 +701,7 @@ figures.curves(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The same, from other libraries
 #
-# Our `GaussianMixture` finds a mixture by itself, which is chapter 02's matter. But we may also hand it ours. The family is its `covariance_type`: `"full"`, `"tied"`, `"diag"` or `"spherical"`.
+# Our `GaussianMixture` finds a mixture by itself, which is chapter 2's matter. But we may also hand it ours. The family is its `covariance_type`: `"full"`, `"tied"`, `"diag"` or `"spherical"`.
 
 # %%
 from gmvae_lib.mixture import GaussianMixture
@@ -729,7 +730,7 @@ assert torch.allclose(torch.from_numpy(theirs.predict_proba(x.numpy())), gmm.pre
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## No names
 #
-# How well does a mixture describe data? By the probability that it gives to them: the *likelihood* of $\theta$. Points are drawn independently, so densities multiply, and the logarithm is a sum:
+# How well does a mixture describe data? By the density that it gives to them: the *likelihood* of $\theta$. Points are drawn independently, so densities multiply, and the logarithm is a sum:
 #
 # $$\ell(\theta)=\sum_{n}\log p(x_n)=\sum_{n}\log\sum_{k}\pi_k\,\mathcal N(x_n|\mu_k,\Sigma_k). \tag{1.21}$$
 
@@ -884,10 +885,10 @@ for floor in (0.01, 0.1):
 #
 # $$\log p(\Sigma)=-\tfrac12(\nu+D+1)\log\det\Sigma-\tfrac12\operatorname{tr}\big(\Psi\,\Sigma^{-1}\big)+\text{const}. \tag{1.25}$$
 #
-# The trace $\operatorname{tr}$ is the sum of the diagonal. In one dimension, with $\Sigma=v$, this is the *inverse-gamma* density, $v^{-(\alpha+1)}e^{-b/v}$ with $\alpha=\nu/2$ and $b=\Psi/2$. For $\Sigma=s^2I$ the trace is $\operatorname{tr}\Psi/s^2$: as $s\to0$, this falls much
-# faster than the logarithm in Eq. (1.23) rises.
+# The trace $\operatorname{tr}$ is the sum of the diagonal. In one dimension, with $\Sigma=v$, this is the *inverse-gamma* density, $v^{-(\alpha+1)}e^{-b/v}$ with $\alpha=\nu/2$ and $b=\Psi/2$. For $\Sigma=s^2I$ the last term is $-\operatorname{tr}\Psi/2s^2$: as $s\to0$, it
+# falls much faster than the logarithms, in the first term and in Eq. (1.23), rise.
 #
-# We then maximize $\ell(\theta)+\sum_k\log p(\Sigma_k)$, which is, up to a constant, the logarithm of the probability of the parameters given the data (by Bayes' rule; weights and means have a flat prior). This is called *maximum a posteriori*, MAP.
+# We then maximize $\ell(\theta)+\sum_k\log p(\Sigma_k)$, which is, up to a constant, the logarithm of the parameters' density given the data, the *posterior* (by Bayes' rule; weights and means have a flat prior). This is called *maximum a posteriori*, MAP.
 
 # %%
 def log_inverse_wishart(covariance, psi, nu):
@@ -1026,7 +1027,7 @@ print("with the constant:  ", safe_looking(outlier, *theta).round(decimals=3).to
 print("in the logarithms:  ", responsibilities(outlier, *theta).round(decimals=3).tolist())
 
 # %% [markdown]
-# There is no error and no warning, and the rows sum to one. But far out only the constant is left, and every component gets the same share, whereas in truth the point is in no doubt at all. When a mixture is fitted, such a point pulls all its components. The cure: no constant, Eq. (1.17).
+# There is no error and no warning, and the rows sum to one. But far out only the constant is left, and every component gets the same share, whereas in truth the point is in no doubt at all. When a mixture is fitted, such a point pulls all the components. The cure: no constant, Eq. (1.17).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Fewer points than dimensions
@@ -1040,7 +1041,7 @@ S = scarce.T.cov(correction=0)
 print("rank of the 64 × 64 covariance:", int(torch.linalg.matrix_rank(S)))
 
 # %% [markdown]
-# Forty points, less their mean, span 39 directions. In the other 25 the scatter is zero: not positive definite, no density, Eq. (1.6) takes the root of zero (or of rounding errors, which may be negative). To catch the error and go on would be to ignore that the question has no answer. The cures
+# Forty points, less their mean, span 39 directions. In the other 25 the scatter is zero. So $S$ is not positive definite, and there is no density: Eq. (1.6) takes the root of zero (or of a rounding error, which may be negative). To catch the error and go on would be to ignore that the question has no answer. The cures
 # change the question: a floor, a prior, Eq. (1.27) (here with $\nu=D+2$ and $\Psi=\nu I$), or a family with fewer numbers.
 
 # %%
@@ -1151,7 +1152,7 @@ check("1.5", second_given_first)
 # ### Where this leads
 #
 # We were given $\theta$, or put it together by hand. In practice there are only the points. If we knew the components, we could compute the parameters; if we knew the parameters, we could compute the responsibilities. The way out of this circle is
-# [chapter 02, Expectation–maximization](02_expectation_maximization.ipynb).
+# [chapter 2, Expectation–maximization](02_expectation_maximization.ipynb).
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Sources

@@ -123,8 +123,8 @@ for mean, sd in ((1.2, 0.25), (0.0, 1.0), (-1.0, 0.3)):
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Distortion and rate
 #
-# Split the joint density, $\log p_\theta(x,z)=\log p_\theta(x\mid z)+\log p(z)$, and collect the two terms that know
-# nothing of $x$'s pixels:
+# Split the joint density, $\log p_\theta(x,z)=\log p_\theta(x\mid z)+\log p(z)$, and collect the two terms that do not
+# describe the pixels:
 #
 # $$\text{ELBO}(x)=-\underbrace{\mathbb E_{q}\big[-\log p_\theta(x\mid z)\big]}_{\text{distortion } D(x)}-\underbrace{\mathbb E_{q}\big[\log q(z)-\log p(z)\big]}_{\text{rate } R(x)\,=\,\mathrm{KL}(q(z)\Vert p(z))}. \tag{5.3}$$
 #
@@ -148,8 +148,9 @@ assert torch.isclose(rate, torch.distributions.kl_divergence(q, prior))
 #
 # $$\mathcal J=\frac1N\sum_{n}\big(D_n+\beta R_n\big). \tag{5.4}$$
 #
-# With $\beta=1$, as everywhere in this chapter, $-\mathcal J$ is the ELBO. Other weights are the subject of
-# [chapter 6, β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb); we shall meet them here only by accident, as bugs.
+# With $\beta=1$, as everywhere in this chapter, $-\mathcal J$ is the ELBO, averaged over the data. Other weights are
+# the subject of [chapter 6, β and the rate–distortion curve](06_beta_and_the_rate_distortion_curve.ipynb); we shall
+# meet them here only by accident, as bugs.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The encoder
@@ -239,8 +240,8 @@ assert torch.isclose(by_log_var, log_var.exp(), rtol=0.01)
 #
 # $$-\mathbb E_q\big[\log p(z)\big]=\frac12\sum_{i=1}^d\big(\log 2\pi+\mu_i^2+\sigma_i^2\big). \tag{5.10}$$
 #
-# The rate is the second minus the first, and $\log 2\pi$ cancels. It is Eq. (4.10) with the means zero and the variances one
-# in the place of $p$'s:
+# The rate is the second minus the first, and $\log 2\pi$ cancels. It is Eq. (4.10) with $p$'s means zero and $p$'s
+# variances one (there, $q$'s were called $m_i$ and $v_i$):
 #
 # $$R=\mathrm{KL}\big(\mathcal N(\mu,\mathrm{diag}\,\sigma^2)\,\Vert\,\mathcal N(0,I)\big)=\frac12\sum_{i=1}^d\big(\mu_i^2+\sigma_i^2-1-\log\sigma_i^2\big). \tag{5.11}$$
 
@@ -291,8 +292,8 @@ figures.curves(
 # ## The distortion is a log-likelihood
 #
 # The decoder's output must be turned into $\log p_\theta(x\mid z)$: a genuine log-probability of the pixels,
-# normalized over all images that could have been. Three choices cover most data. In each, the pixels are independent
-# given $z$, so that we sum over $i=1..D$.
+# for real numbers a log-density, normalized over all images that could have been. Three choices cover most data. In
+# each, the pixels are independent given $z$, so that we sum over $i=1..D$.
 #
 # ### Black or white pixels
 #
@@ -348,7 +349,7 @@ for a in (-3.0, 0.0, 2.0):
     assert torch.isclose(total, torch.tensor(1.0), atol=1e-5)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Sums to one are what makes a formula a likelihood. Here are three of the distributions. A binomial with a middling
+# Summing to one is what makes a formula a probability. Here are three of the distributions. A binomial with a middling
 # mean is a hump of fixed width: keep that in mind for the comparison with baselines.
 
 # %%
@@ -491,9 +492,9 @@ figures.curve_panels(
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Read the two curves together. In the first epochs the decoder learns the mean image, and the distortion rests there:
-# the code says nothing yet, and costs nothing. Then the encoder finds that a nat of rate can save *many* nats of
-# distortion, and the rate rises steeply. Nobody minimizes the rate for its own sake. The encoder buys precision as
-# long as one more nat of rate saves more than one nat of distortion.
+# after one false start the code says nothing, and costs nothing. Then the encoder finds that a nat of rate can save
+# *many* nats of distortion, and the rate rises steeply. The encoder buys precision as long as one more nat of rate
+# saves more than one nat of distortion.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### It equals the library
@@ -760,12 +761,14 @@ figures.strip(
         "and the VAE with eight dimensions cost least and are close together.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Read it honestly. The mean image, at 251 nats, is *worse than knowing nothing*, which costs 181.3: a Binomial with a
-# middling mean expects middling greys, and ink is mostly 0 or 16. The histograms know that. With no idea of a digit
-# they cost 107.5 nats, beat the two-dimensional VAE (about 153) by over 40, and come within a few nats of the other
-# (about 104 ± 2 between trainings), which is hardly more than the uncertainties above.
+# Read it honestly. The mean image, at 251 nats, is *worse than knowing nothing*, which costs 181.3: a Binomial has a
+# standard deviation of at most 2 levels, and pixels with a middling mean spread by more than 4. The histograms know
+# that. With no idea of a digit they cost 107.5 nats, beat the two-dimensional VAE (about 153) by over 40, and come
+# within a few nats of the other (about 104 ± 2 between trainings), which is hardly more than the uncertainties above.
 
 # %%
+middling = (train.x.mean(0) > 4) & (train.x.mean(0) < 12)
+assert train.x.std(0)[middling].min() > 4
 assert abs(scores["mean image"][0] - 251) < 1 and abs(scores["histograms"][0] - 107.5) < 0.3
 assert all(abs(score - 153) < 8 for score in scores[2])
 assert all(abs(score - 104) < 8 for score in scores[8])
@@ -791,9 +794,9 @@ figures.images(
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Likelihoods in one unit
 #
-# The histograms did well because they know that ink is mostly 0 or 16. Would another likelihood than the Binomial
-# serve the VAE better? We keep the networks, $d=8$ and the 100 epochs, and exchange the likelihood alone. The
-# training is the easy part. The question is which of the numbers that come out may stand in one table.
+# The histograms did well because they know how widely grey levels spread. Would another likelihood than the Binomial
+# serve the VAE better? We keep the networks, $d=8$ and the 100 epochs, and exchange the likelihood alone. And which of
+# the numbers that come out may stand in one table?
 #
 # ### A density is not a probability
 #
@@ -807,9 +810,9 @@ print("−ELBO of the two trainings, below zero:", (densities < 0).tolist())
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # An image would cost *less than nothing*. With a probability that cannot be: its logarithm is never positive. But a
-# density may well exceed one, and its value depends on the unit. If $y=x/s$ has the density $p_y$, then a cube of
-# side $s$ around $x$ is a cube of side 1 around $y$, and both hold the same probability; so
-# $p(x)\,s^D=p_y(x/s)$, and
+# density may well exceed one, and its value depends on the unit. If $y=x/s$ has the density $p_y$, then a small cube of
+# side $sh$ around $x$ is a cube of side $h$ around $y$, and both hold the same probability,
+# $p(x)\,(sh)^D\approx p_y(x/s)\,h^D$, ever more exactly as $h\to0$; so $p(x)\,s^D=p_y(x/s)$, and
 #
 # $$\log p(x)=\log p_y(x/s)-D\log s. \tag{5.17}$$
 #
@@ -905,7 +908,7 @@ assert torch.isclose(shares.sum(), torch.tensor(1.0), atol=1e-5)
 assert torch.allclose(drawn.ravel().long().bincount(minlength=17) / 100_000, shares, atol=0.01)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# The mean may lie outside of 0..16. Then nearly everything piles up at one end:
+# The mean may lie outside of 0..16. Then most of the probability piles up at one end:
 
 # %%
 shapes = {f"$\\hat x = {mean}$": likelihood.log_prob(counts, torch.tensor([[mean / 16]])).exp()
@@ -920,7 +923,8 @@ figures.curves(
 # ### The same networks, read in another way
 #
 # First the same encoders, decoders and $\sigma$, without any training, read as rounded *and clipped*. Then two models
-# that are trained with Eq. (5.21) from the start.
+# that are trained with Eq. (5.21) from the start. (With `scale=16` the encoder sees $x/16$, as before; `sigma` is where
+# the learnt $\sigma$ starts.)
 
 # %%
 def as_clipped(model):
@@ -1023,23 +1027,23 @@ figures.strip(
 # | Binomial(16) | about 104 ± 2 | a probability of the 17-level image |
 # | Bernoulli on bits | about 18 | a probability of another, coarser image |
 # | the same, and histograms for the rest | about 101 | a probability of the 17-level image |
-# | Gaussian, rounded and clipped, trained so | about 91 ± 1 | a probability of the 17-level image |
+# | Gaussian, rounded and clipped, trained so | about 90 ± 1 | a probability of the 17-level image |
 #
 # Before two likelihoods are compared, two questions: is each a *probability* (or both densities, in one unit)? And of
 # the *same data*?
 
 # %%
-for values, stated in ((densities, -28), (dequantized, 150.5), (read_again, 112), (learnt, 91)):
+for values, stated in ((densities, -28), (dequantized, 150.5), (read_again, 112), (learnt, 90.5)):
     assert all(abs(value - stated) < 6 for value in values)
 assert abs(from_bits - 101.4) < 2
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## One bound, three routes
 #
-# The VAEs' numbers are bounds. How far are they from $\log p_\theta(x)$? To see, we compute the ELBO in three ways,
-# each of which knows something that the one before does not. First on the toy, where a grid knows the truth, and with
-# two densities $q$: a *narrow* one, $\mathcal N(1.2,\,0.25^2)$, which fits one of the posterior's two humps, and a *broad*
-# one, the prior itself.
+# The VAEs' numbers are bounds. How far are they from $\log p_\theta(x)$? To see, we compute the bound in three ways: by
+# a formula, where there is one; by draws, everywhere; and with several draws inside the logarithm, which raises it.
+# First on the toy, where a grid knows the truth, and with two densities $q$: a *narrow* one,
+# $\mathcal N(1.2,\,0.25^2)$, which fits one of the posterior's two humps, and a *broad* one, the prior itself.
 #
 # ### First: a formula
 #
@@ -1139,7 +1143,7 @@ figures.curves(
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The narrow $q$ has the better ELBO, and the broad one the better bound as soon as a few draws are taken. The narrow
-# one hardly ever draws from the posterior's other hump. It knows the share of one, 64 % of the posterior, and rests
+# one hardly ever draws from the posterior's other hump. It knows one hump, 64 % of the posterior, and rests
 # near $\log p(x)+\log0.64$ until a rare draw, with an enormous ratio, tells it of the rest. Eq. (5.25) promises that the
 # bound rises, not when. (Eq. (4.31) has warned us: too narrow is worse than too wide.) Chapter 11 returns to this.
 
@@ -1226,9 +1230,11 @@ assert 5 < lead[-1] < lead[0] - 1
 #
 # $$\sigma^2=\frac1{D-d}\sum_{i>d}\lambda_i,\qquad W=U_d(\Lambda_d-\sigma^2I)^{1/2}, \tag{5.26}$$
 #
-# up to a rotation of $z$. The reason in two sentences: along an eigenvector in the span of $W$ the model's variance
-# is $\lambda_i$, exactly the data's; along all others it can only be $\sigma^2$, whose best value is their average.
-# To leave out large eigenvalues rather than small ones would average unlike numbers, and cost likelihood.
+# up to a rotation of $z$. The reason in short: along an eigenvector in the span of $W$ the model's variance is exactly
+# the data's, $\lambda_i$; along all others it can only be $\sigma^2$, whose best value is the average of the data's
+# variances there. And the $d$ largest are kept: for a given $\sigma^2$, keeping direction $i$ gains
+# $\frac12\big(\lambda_i/\sigma^2-1-\log(\lambda_i/\sigma^2)\big)$ nats, which grows with $\lambda_i\ge\sigma^2$;
+# below $\sigma^2$ there is nothing to gain, since $WW^\top$ only adds variance.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The maximum itself follows by insertion. The mean log-likelihood is
@@ -1309,7 +1315,8 @@ assert abs(linear_elbo(linear, images).mean() - by_draws) < 0.02
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The gap in nats, on the training images and on held-out ones. To quote it in per cent we must say of what: the
-# logarithm of a density has no natural zero, Eq. (5.17). In grey levels pPCA costs about 177 nats.
+# logarithm of a density has no natural zero, Eq. (5.17). In 0..1 pPCA's happens to lie within a nat of zero; in grey
+# levels it costs about 177 nats, nearly all of them the change of unit. Of these we take the per cent.
 
 # %%
 unseen = (test.x / 16).double()
@@ -1317,7 +1324,7 @@ for name, x in (("training", images), ("held-out", unseen)):
     exact = pca.log_prob(x).mean()
     gap = exact - linear_elbo(linear, x).mean()
     total = 64 * math.log(16) - exact                       # in grey levels, Eq. (5.17)
-    print(f"{name} images: within 0.1 % of pPCA's likelihood:", bool(abs(gap) / total < 1e-3))
+    print(f"{name} images: within 0.1 % of pPCA's log-likelihood:", bool(abs(gap) / total < 1e-3))
     assert abs(gap) < 0.08 and abs(total - 177.4) < 0.5
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
@@ -1430,8 +1437,8 @@ train_plain(squared_sigma_parts, encoder, decoder, train.x, epochs=100)
 claimed, sound = reported(squared_sigma_parts, encoder, decoder), held_out(deep).mean()
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# *Symptom.* None: it trains, it reconstructs, and its reported ELBO is *better*. *Diagnosis.* Below one, $\sigma^2$
-# is smaller than $\sigma$: the decoder enjoys a precise $z$, while the rate bills a vague one. The number is no bound
+# *Symptom.* None: it trains, it reconstructs, and its reported ELBO is *better*. *Diagnosis.* Below one, a $\sigma$ is
+# larger than its square: the decoder enjoys a precise $z$, while the rate bills a vague one. The number is no bound
 # of anything. Draw from the $q$ that is billed, which is what the library does, and the advantage is gone:
 
 # %%
@@ -1463,9 +1470,9 @@ train_plain(forgetful_parts, encoder, decoder, train.x, epochs=60)
 claimed, broken = reported(forgetful_parts, encoder, decoder), as_library(encoder, decoder)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# *Symptom.* The best loss of all, and faithful reconstructions. *Diagnosis.* Nothing in the distortion depends on
-# $\sigma$ any more, so the rate sets it alone, to the prior's $\sigma=1$. The encoder *says* that it knows next to
-# nothing, and pays very little, while it hands the decoder a code of unlimited precision. With $z$ drawn as
+# *Symptom.* A better loss than the sound model's, and faithful reconstructions. *Diagnosis.* Nothing in the distortion
+# depends on $\sigma$ any more, so the rate sets it alone, to the prior's $\sigma=1$. The encoder *says* that it knows
+# next to nothing, and pays very little, while it hands the decoder a code of unlimited precision. With $z$ drawn as
 # billed, the decoder faces inputs that it has never seen:
 
 # %%
@@ -1514,17 +1521,6 @@ integral = torch.trapezoid(rho**grey * (1 - rho) ** (1 - grey), grey, dim=0)
 assert torch.allclose(integral, total, rtol=1e-4)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# For every $\rho$:
-
-# %%
-figures.curves(
-    rho, {"all grey values": total}, "What a Bernoulli adds up to on grey pixels", "$\\rho$",
-    "integral over $x$ from 0 to 1", markers=False,
-    alt="The integral of the Bernoulli formula over grey values, as a curve over rho: an "
-        "arch that is one half in the middle and falls towards zero at both ends. It is one "
-        "nowhere.")
-
-# %% [markdown] slideshow={"slide_type": "fragment"}
 # *Symptom.* Reconstructions a little washed out, and "log-likelihoods" that no one can compare with anything.
 # *Diagnosis.* The missing factor depends on $\rho$, so that it bends the gradients too: the formula pays the decoder
 # for being undecided. And for counts out of 16 it is a sixteenth of Eq. (5.13), but for the first term: by Eq. (5.28),
@@ -1536,7 +1532,7 @@ grey_model = VAE.build(data_dim=64, latent_dim=2, likelihood=Bernoulli())
 try:
     fit(grey_model, train.x / 16, epochs=1, device="cpu")
 except ValueError as error:
-    print(error)
+    print(str(error).replace(": ", ":\n"))
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
@@ -1619,7 +1615,7 @@ check("5.6", my_truncated)
 # ## Summary
 #
 # - A network learns to encode because a bound tells it what a code is worth. The encoder pays for precision by the
-#   rate, earns it back in distortion, and the sum of both, the ELBO, is the one of chapter 2.
+#   rate and earns it back in distortion; minus the sum of both is the ELBO, the bound of chapter 2.
 # - The encoder's Gaussian replaces the E-step; a reparameterized draw lets the gradient through; the rate needs no
 #   draw at all.
 # - The distortion must be a log-likelihood. Scaling an error, choosing $\sigma$ and choosing $\beta$ are the same
@@ -1638,9 +1634,9 @@ check("5.6", my_truncated)
 #
 # **Where this leads.** What if a nat of rate had another price than a nat of distortion? That is [chapter
 # 6](06_beta_and_the_rate_distortion_curve.ipynb). Why do samples look worse than reconstructions? That is [chapter
-# 7](07_the_prior_is_the_problem.ipynb). And the plane at the top of this chapter shows clusters that the prior knows
-# nothing of: [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), gives it a mixture for a prior, and
-# chapter 2's EM comes back inside the network.
+# 7](07_the_prior_is_the_problem.ipynb). And the latent map shows clusters that the prior knows nothing of: [chapter 8,
+# the mixture-prior VAE](08_mixture_prior_vae.ipynb), gives the VAE a mixture for a prior, and chapter 2's EM comes back
+# inside the network.
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources

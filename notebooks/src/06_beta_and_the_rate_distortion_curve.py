@@ -162,7 +162,8 @@ best = rate_and_distortion(q_z_x, q_z, q_x_z.mT)
 assert torch.allclose(best[0] + best[1], entropy)                                # Eq. (6.6), no gap
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# Random models, none below the line, and the same encoders with nothing wasted, on the line:
+# Random models, none below the line (two in five lie outside the frame, above it or to its right), and the same
+# encoders with nothing wasted, on the line:
 
 # %%
 tight = {"random": (R, D), "with the best decoder and prior": best}
@@ -197,8 +198,8 @@ figures.rate_plane(
 # No derivative was needed, and no assumption about networks.
 #
 # **The slope.** Where the best point moves smoothly with $\beta$, differentiate $J^*(\beta)=D(\beta)+\beta R(\beta)$:
-# $\frac{dJ^*}{d\beta}=\frac{dD}{d\beta}+\beta\frac{dR}{d\beta}+R$. At the minimum, moving along the curve changes the
-# objective in no first order, so the first two terms cancel:
+# $\frac{dJ^*}{d\beta}=\frac{dD}{d\beta}+\beta\frac{dR}{d\beta}+R$. At the minimum, moving along the curve does not
+# change the objective to first order, so the first two terms cancel:
 #
 # $$\frac{dJ^*}{d\beta}=R(\beta),\qquad \frac{dD}{dR}=-\beta. \tag{6.9}$$
 #
@@ -254,9 +255,11 @@ for beta in (0.2, 1.0, 5.0):
 #
 # $$\mathbb E(u-\hat u)^2=\lambda\,e^{-2r}. \tag{6.11}$$
 #
-# Every $\log 2$ nats (one bit) halve the standard deviation of the error. And no code of any kind does better: among
-# all errors of a given variance a Gaussian one has the largest entropy, so that
-# $r\ge I\ge h(u)-h(u-\hat u)\ge\frac12\log\frac{\lambda}{\mathbb E(u-\hat u)^2}$, where $h$ is the entropy of a density.
+# Every $\log 2$ nats (one bit) halve the standard deviation of the error. And no code of any kind does better. With $h$
+# for the entropy of a density, $I=h(u)-h(u\mid z)$. Given $z$, subtracting $\hat u(z)$ only shifts, and knowing $z$ can
+# only lower an entropy, so $h(u\mid z)=h(u-\hat u\mid z)\le h(u-\hat u)$. Among all errors of a given variance a
+# Gaussian one has the largest entropy, and $u$ is Gaussian. Together,
+# $r\ge I\ge h(u)-h(u-\hat u)\ge\frac12\log\frac{\lambda}{\mathbb E(u-\hat u)^2}$.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### How to spend the nats
@@ -271,7 +274,7 @@ for beta in (0.2, 1.0, 5.0):
 # This is *reverse water-filling*, known since Shannon's theory of lossy coding. The price sets a water level
 # $\beta\sigma^2$. An axis whose variance is under water is not coded at all; all others are coded down to the same
 # error. So **each dimension has a price at which it switches off**, $\beta_i=\lambda_i/\sigma^2$, the smallest first.
-# Nothing goes wrong there: a collapsed dimension is one that is not worth its nats.
+# Nothing goes wrong there: the dimension is not worth its nats.
 
 # %% slideshow={"slide_type": "fragment"}
 def gaussian_curve(eigenvalues, sigma2, beta):
@@ -281,7 +284,8 @@ def gaussian_curve(eigenvalues, sigma2, beta):
     return rates.sum(-1), (errors / (2 * sigma2)).sum(-1)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# For the digits, as if they were Gaussian, with $\sigma^2=10$ (in squared grey levels):
+# For the digits, as if they were Gaussian, with $\sigma^2=10$ (in squared grey levels; here and in the picture without
+# the distortion's constant, $32\log(2\pi\sigma^2)\approx132$ nats):
 
 # %%
 centered = (train.x - train.x.mean(0)).double()
@@ -389,6 +393,12 @@ for beta, model in ((30, talking), (64, silent)):
     _, rate = mean_elbo(model, train.x)
     print(f"beta = {beta}: the code carries something: {rate > 0.05}")
 
+# %% [markdown] slideshow={"slide_type": "fragment"}
+# (The network of the first picture is not silent at $\beta=100$, and should be. It is another machine: its prior is a
+# mixture, chapter 8's, and its gates start so flat that it follows a high price only part of the way. Its rate is
+# still 7.7 nats there, for an objective of 930, where silence would cost 251. A picture of a high price need not show
+# the best model at that price.)
+
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Failure lab: posterior collapse
 #
@@ -417,11 +427,12 @@ assert active(silent, train.x).equal(active_units(silent, train.x))
 # the line $D+R=H$, and nothing in the objective asks it to move.
 #
 # **By accident.** The dimension would be worth its price, and the training lost it. A dimension that is flat tells the
-# decoder nothing, and a decoder that gets nothing from a dimension sends it no gradient: neither side has a reason to
-# begin. What makes it flat? Two things together. The rate is due from the first step on, and presses every mean to 0
-# and every variance to 1, whether or not the decoder reads them well yet. And steps that are too large throw
-# dimensions about, and hidden units out (a ReLU that is negative for all images has no gradient any more). What is
-# lost so stays lost.
+# decoder nothing, and a decoder that does not listen sends it no gradient: at $v=w=0$ in Eq. (6.13) both gradients
+# vanish. Below the threshold this point is a saddle and no minimum, and small steps leave it again. What makes a
+# dimension flat, and keeps it so? Two things together. The rate is due from the first step on, and presses every mean
+# to 0 and every variance to 1, whether or not the decoder reads them well yet. And steps that are too large throw
+# dimensions about, and hidden units out (a ReLU that is negative for all images has no gradient any more). What the
+# few that are left cannot carry stays lost.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Reproduced
@@ -528,9 +539,10 @@ figures.strip(
 # | chapter 5's steps | 8 | 78–97 | 113.8 ± 4.2 |
 #
 # Neither the price nor the steps do it alone: with small steps nothing is lost, nor with large ones while the price is
-# low. Sixty more epochs with small steps brought none of the lost dimensions back. Free bits keep all units active by
-# construction, but "active" is not "useful": some just spend their allowance. And no cure saves the hidden units that
-# large steps kill, so look at the steps before reaching for one. Count units to diagnose; judge by the bound.
+# low. Sixty more epochs with small steps brought none of the lost dimensions back. With free bits nothing presses a
+# unit below its allowance, so all stay active, but "active" is not "useful": some just spend their allowance. And no
+# cure saves the hidden units that large steps kill, so look at the steps before reaching for one. Count units to
+# diagnose; judge by the bound.
 #
 # And where collapse is a decision, there is nothing to cure. Above $\beta_c$ warm-up only delays the silence, and free
 # bits pay for a code that is not worth its price:
@@ -611,7 +623,7 @@ class GatedNetwork(nn.Module):
 #
 # Where each term of a sum can be made small by itself, minimizing the sum minimizes each: a network that could hold
 # all the separate ones would have to equal every one of them. "Spread evenly" can be taken literally: one price from
-# each of $B$ equal parts of the range, in random order.
+# each of $B$ equal parts of the range, for a batch of $B$ images, in random order.
 
 # %%
 def spread_prices(n, low, high, generator):
@@ -688,9 +700,10 @@ print("Every weight agrees:", all(torch.allclose(*pair, atol=1e-4) for pair in p
 # - **Warm-up, for a range.** High prices in the first steps flatten dimensions for good, low prices included (without
 #   this change a run of ours lost one of six at every price). So the upper end of the range starts at 1 and rises.
 #
-# Two smaller things. The prices lean a little to the high end: with $u$ uniform, $\log\beta$ moves up its range as
-# $u^{0.45}$, because the curve bends most between $\beta=4$ and the threshold. And in the last third of the training the
-# steps of Adam shrink to nothing (`decay`), so that the noise of all these draws averages out.
+# Two smaller things. The prices lean to the high end: with $u$ uniform, $\log\beta$ moves up its range as $u^{0.45}$
+# (four in five prices are then in the upper half), because the curve bends most between $\beta=4$ and the threshold.
+# And in the last third of the training the steps of Adam shrink to nothing (`decay`), so that the noise of all these
+# draws averages out.
 
 # %%
 from gmvae_lib.training import decay
@@ -718,7 +731,9 @@ grid = torch.logspace(-2, 2, 25)
 curve = rate_distortion(every, test.x, grid)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# It is what we would have written, and it moves as Eq. (6.8) says:
+# It is what we would have written, and its rate falls as $\beta$ rises, Eq. (6.8). (The distortion need not follow:
+# Eq. (6.8) is about the images that are trained on. On held-out ones the curve turns up at its right end, since at the
+# smallest prices the network overfits.)
 
 # %%
 alone = [mean_elbo(every, test.x, beta=float(beta)) for beta in grid[:2]]
@@ -747,7 +762,7 @@ single = {beta: [row[5:7] for row in load_comparison() if row[0] == "single" and
 ours = rate_distortion(every, test.x, BETAS)
 theirs = [sum(d + beta * r for d, r in rows) / len(rows) for beta, rows in single.items()]
 excess = ours.objective / torch.tensor(theirs) - 1
-print("Within 6 % of its own network at every price:", bool((excess < 0.06).all()))
+print("At most 6 % dearer than its own network, at every price:", bool((excess < 0.06).all()))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The curve and the points, three seeds each:
@@ -764,9 +779,11 @@ figures.rate_plane(
     "Held-out digits: one network for all prices, and one for each",
     curves={"one network, every β": (curve.rate, curve.distortion)},
     points={"trained for one β": (pairs[:, 1], pairs[:, 0])}, names=names,
-    alt="A convex curve falls from the left, where the rate is zero, to the right. Clusters of "
-        "three squares, for networks trained for one beta each, lie on the curve or close to it, "
-        "in order of beta from the lower right to the upper left.")
+    size=(8.4, 4.4), xlim=(-1, 30), ylim=(75, 270),
+    alt="A convex curve falls from the left, where the rate is zero, to the right, where it levels "
+        "off and turns up a little. Clusters of three squares, for networks trained for one beta "
+        "each, lie on it or close to it, in order of beta from the lower right to the upper left; "
+        "those of beta 0.1 lie beyond its right end.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # The same from the shipped trainings, in the objective's own unit, means of three seeds on held-out images; the last
@@ -778,10 +795,10 @@ figures.rate_plane(
 # | one network for every $\beta$ | 89.4 ± 0.4 | 95.5 ± 0.5 | 102.1 ± 0.6 | 131.7 ± 0.4 | 199.4 ± 0.7 | 252.7 ± 0.6 |
 # | difference | −5.0 % | −3.5 % | −2.2 % | −0.7 % | +2.3 % | +0.6 % |
 #
-# So one network stands in for all of them, within 3 % everywhere. Read the signs with care. At small $\beta$ the gated
-# network is better on *held-out* images because the separate ones overfit: on the training images they are ahead, by 15 %
-# at $\beta=0.1$. (Being asked for every price at once is a restraint, and here a healthy one.) At $\beta=16$, where the
-# code must say most with least, the separate networks are ahead on both.
+# So one network stands in for all of them: at no price is it more than 3 % dearer. Read the signs with care. At small
+# $\beta$ it is even cheaper on *held-out* images, because the separate networks overfit: on the training images they
+# are ahead at every price, by 15 % at $\beta=0.1$. (Being asked for every price at once is a restraint, and here a
+# healthy one.) From $\beta=16$ on, where little can be overfitted, they are ahead on both.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Choose the price yourself
@@ -806,8 +823,8 @@ explorers.BetaExplorer(every, test)
 # ### Watch a training
 #
 # Press Start and move $\beta$ while it trains. Raise it far above the threshold of Eq. (6.14) and the rate falls to
-# zero; lower it again, and the code comes back: below the threshold silence is no minimum, and these steps are small.
-# (The loss jumps whenever the price does.) The training runs in the background; Stop keeps the model as it is.
+# zero; lower it again, and the code comes back: below the threshold silence is a saddle and no minimum, and these steps
+# are small enough to leave the hidden units alive. (The loss jumps whenever the price does.) The training runs in the background; Stop keeps the model as it is.
 
 # %%
 explorers.LiveTraining(train)
@@ -833,7 +850,7 @@ check("6.1", my_information)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Exercise 6.2 (★★, 10 minutes)
-# Return the rate and the distortion (without its constant) of Gaussian data with these `eigenvalues` $(D,)$, for the
+# Return the rate and the distortion (without its constant) of Gaussian data with these `eigenvalues`, a vector, for the
 # decoder's noise variance `sigma2` and the price `beta`: a pair of numbers.
 
 # %%
@@ -873,7 +890,7 @@ check("6.4", my_free_bits)
 # - $\beta$ is a price. It picks the point whose tangent has the slope $-\beta$: one more nat of rate would save exactly
 #   $\beta$ nats of distortion. A higher price never buys a longer code.
 # - Each dimension has a price at which it switches off. For Gaussian data the formula is reverse water-filling; for
-#   any VAE the price of total silence is the largest eigenvalue of a scaled covariance.
+#   any VAE, silence is a local minimum above a price that is the largest eigenvalue of a scaled covariance.
 # - Collapse by decision is the optimum, and no schedule changes it. Collapse by accident comes from large steps on a code
 #   that is pressed from the start; warm-up cures most of it, free bits some, and smaller steps avoid it.
 # - One gated network serves every price, if every batch sees all prices, no price is discounted, the gates are ready

@@ -233,7 +233,7 @@ assert math.isclose(variance, v / 1000, rel_tol=0.01)                           
 # $$\mathrm{ESS}=\frac{\big(\sum_sw_s\big)^2}{\sum_sw_s^2},\qquad \frac vS\approx\frac1{\mathrm{ESS}}-\frac1S. \tag{11.5}$$
 #
 # It lies between 1, if one ratio outweighs all others, and $S$, if all are equal. A rule follows from Eq. (11.3): the
-# bound misses about $\frac12\,/\,\mathrm{ESS}$ nats.
+# bound misses about $\frac12\big(\frac1{\mathrm{ESS}}-\frac1S\big)$ nats.
 
 # %%
 def effective(log_w):
@@ -263,15 +263,16 @@ print("Measured, mean above half a nat:       ", bool(gap.mean() > 0.5))
 print("Measured, largest above 20 nats:       ", bool(gap.max() > 20))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# It fails badly. The prediction is off by a factor of ten, and one image is off by tens of nats without any sign of
-# it.
+# It fails badly. The prediction is off by more than a factor of ten, and the worst image by tens of nats. It could not
+# have said so: an ESS is at least 1, so that by Eq. (11.5) no prediction exceeds half a nat. On the worst images the
+# ESS is near 1: one draw outweighs all the others. That says *that* something is wrong, and not how much.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## What has not been drawn cannot be seen
 #
 # The draws estimate $v$ from the ratios that they have seen. If $q$ misses the posterior, all draws are from where the
-# posterior is thin, their ratios are similar, and all seems well. Here is the posterior of such an image. The encoder
-# says that it is somewhere else:
+# posterior is thin, and the large ratios, which make the mean, are not among them. Here is the posterior of such an
+# image. The encoder says that it is somewhere else:
 
 # %%
 explorers.BoundExplorer(plane, test.x, truth)
@@ -324,7 +325,7 @@ figures.curves(
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Twice too wide costs a factor of 1.5 for each dimension. Thirty per cent too narrow costs everything: the variance is
 # infinite, Eqs. (11.3) and (11.4) no longer hold, and a sample will not show it. Encoders err on that side,
-# since the ELBO's divergence makes them (chapter 4: Eq. (4.31)). So widen $q$, for evaluation only. (Real posteriors
+# since the ELBO's divergence makes them (chapter 4: Eq. (4.18); and Eq. (4.31) is Eq. (11.6) in one dimension). So widen $q$, for evaluation only. (Real posteriors
 # have tails that no Gaussian covers. Strictly, $v$ may then be infinite for any width, and the formulas describe what
 # happens as long as no draw comes from the tails. Exercise 11.5 has a remedy.) In the plane, where dimensions are few,
 # we may widen four times:
@@ -337,14 +338,14 @@ print("200 draws, mean gap: above 1 as is, below 0.4 with q four times as wide:"
       bool(gaps[1.0] > 1), bool(gaps[4.0] < 0.4))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The curves say more than a table, against the truth this time:
+# And over the number of draws:
 
 # %%
 sizes = (1, 3, 10, 30, 100, 300)
 curves = {}
 for w in widths:
     log_w = log_weights(plane, test.x, 300, w, seed=1)
-    curves[f"q widened {w:g} times"] = [float((truth - estimate(log_w[:s])).mean()) for s in sizes]
+    curves[f"q {w:g} times as wide"] = [float((truth - estimate(log_w[:s])).mean()) for s in sizes]
 figures.curves(
     sizes, curves, "How much the bound misses, by the grid", "draws $S$", "nats", log_x=True,
     log_y=True,
@@ -367,7 +368,7 @@ def corrected(log_w):  # the mean over images, and its standard error: all from 
 
 bars = {w: corrected(log_weights(plane, test.x, 1000, w, seed=2)) for w in (1.0, 2.0, 4.0)}
 figures.intervals(
-    {f"q widened {w:g} times": (-value, 2 * error) for w, (value, error) in bars.items()},
+    {f"q {w:g} times as wide": (-value, 2 * error) for w, (value, error) in bars.items()},
     "What 1,000 draws say of themselves", "nats per image, ± 2 standard errors of draws",
     size=(7.6, 2.8), truth=("−log p(x), by the grid", -truth.mean()),
     alt="Three values with error bars that are hardly wider than their marks. As the encoder "
@@ -605,12 +606,13 @@ print("Both save more than a nat, and more than three standard errors:",
       all(g > 1 and g > 3 * e for g, e in first_two))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The VampPrior against the mixture is another matter: one and a half nats, some four errors when this was written. But
+# The VampPrior against the mixture is another matter: one and a half nats and more, some five errors when this was
+# written. But
 # that comparison leans on choices that were made once: 20 components and 50 pseudo-inputs, 256 hidden units, 50 epochs.
 # So the sentence that we would sign is: *in this setting* the VampPrior was the best of three. Chapter 10, with other
 # settings, found no difference between the two.
 #
-# By the rules of this chapter something more belongs into the report. We had begun with 64 hidden units, as chapter 10
+# By the rules of this chapter something more belongs in the report. We had begun with 64 hidden units, as chapter 10
 # does. Those networks scattered by two nats from seed to seed, and five seeds decided nothing, not even against the
 # standard normal (gains of $2.3\pm1.2$ and $1.2\pm1.1$): half-trained networks differ by their training, and hide what
 # their priors are worth. So we took larger ones, for all three priors alike. That first look was at the test images.
@@ -650,7 +652,7 @@ figures.table(
         "image by image. The mixture saves about two nats, the VampPrior about three.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The VampPrior's authors report a gain of about three nats over the standard normal, with larger networks, longer
+# The VampPrior's authors report a gain of about three nats over the standard normal, with gated layers, longer
 # training and 500 pseudo-inputs. Order and gap are there. Look at the two kinds of errors once more: by that of images,
 # unpaired, hardly anything would be certain.
 
@@ -715,7 +717,7 @@ print("Dimensions that say less than a tenth of a nat:",
 # at $\beta=1$**, by $D+R$ or better by $\mathcal L_S$.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# For the map we need a model for each cell, 72 of them. Training each would take an hour. We take the model that comes
+# For the map we need a model for each cell, 72 of them. Training them all would take an hour. We take the model that comes
 # with the course instead: one network for every $\beta$ (chapter 6), which saw all 1,437 training images, and for each
 # $K$ a partition of these images, found without labels (chapter 9). For each cell we set the network to $\beta$, encode the training images, and fit the
 # prior by chapter 8's M-step, first to the partition, then three times more. This takes about two seconds.
@@ -791,13 +793,13 @@ figures.score_map(
     nll[..., :180].mean(-1), KS, BETAS, "−$\\mathcal{L}_{30}$ on the images kept for choosing",
     marks={"chosen by the bound": chosen, "highest accuracy, needs labels": by_labels},
     xlabel="$\\beta$ of the network", ylabel="components $K$", unit="nats per image",
-    alt="A map of the bound over the number of components and beta. The valley is at beta 0.5 and "
-        "1 and grows a little deeper with every further component, to 20. Small beta costs a few "
-        "nats, large beta many. The cell chosen by the bound has more components than the cell "
-        "with the highest accuracy, which has 10 or 12.")
+    alt="A map of the bound over the number of components and beta. The valley is at beta 1 and "
+        "grows a little deeper down to 15 or 20 components. A beta of a half or of 2 costs about a "
+        "nat, the smallest and the largest ten or more. The cell chosen by the bound has more "
+        "components than the cell with the highest accuracy, which has 10 or 12.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# **β.** The valley is at or just below $\beta=1$. That is no law of nature: the ELBO is best at $\beta=1$ on the
+# **β.** The valley is at $\beta=1$. That is no law of nature: the ELBO is best at $\beta=1$ on the
 # training images, but on new ones, and by $\mathcal L_S$, a neighbour may win.
 #
 # **K.** More components go on helping, less each time, and beyond ten very little. The bound is asked for a density, and a
@@ -825,10 +827,11 @@ print("K = 1 is worse by more than 3 nats:", bool(worse[0].mean() > 3))
 print("K = 10 is within two nats of the best:", bool(worse[KS.index(10)].mean() < 2))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# **Accuracy** chooses another cell, one in the shallow part of the valley. To choose it one needs labels, and whoever
-# uses labels to choose has done supervised learning, with 72 models as the hypotheses. Report its accuracy as
-# "unsupervised", and you report what no one without labels can have. If the purpose is clusters, say what a cluster is
+# **Accuracy** chooses another cell than the bound, one where the valley is nearly flat. To choose it one needs labels,
+# and whoever uses labels to choose has done supervised learning, with 72 models as the hypotheses. Its accuracy is
+# not "unsupervised", however it would have been found otherwise. If the purpose is clusters, say what a cluster is
 # *before* looking: $K=10$ because ten piles are wanted, and among the networks for $K=10$ the one with the best bound.
+# (When this was written that was the very cell that the labels choose. Without labels one could not have known.)
 
 # %%
 row = KS.index(10)
@@ -840,8 +843,8 @@ print("Accuracy of that cell, within ten points of the best of the map:",
 # ## The best of many
 #
 # Every choice looks at a noisy score and takes the best. So the winner's score is too good: it was chosen *because*
-# its noise was favourable. For $M$ models that are equally good, with independent Gaussian noise $\sigma$ in their
-# scores $a_m$,
+# its noise was favourable. For $M$ models that are equally good, with scores $a_m$ that have the same mean
+# $\mu$ and independent Gaussian noise of standard deviation $\sigma$,
 #
 # $$\mathbb E\max_{m}a_m\ \le\ \mu+\sigma\sqrt{2\log M}. \tag{11.11}$$
 #
@@ -1000,11 +1003,11 @@ print("They differ by more than two nats:", max(cost_of.values()) - min(cost_of.
 # *Symptom.* "Our method reaches …", without a spread. The four mixtures as clusterings (with two
 # components to a digit on average, of which ten are matched): all, the best, and the one that the bound would choose:
 
-# %%
+# %% tags=["nbval-ignore-output"]
 reached = torch.tensor([clustering_accuracy(test.y, m.predict(test.x)) for m in models["mixture"]])
 by_bound = reached[chosen_on["mixture"].mean(1).argmax()]
 print("Best minus mean above half a point:", bool(reached.max() - reached.mean() > 0.005))
-assert by_bound <= reached.max()
+print(f"all {reached.mean():.2f} on average, the best {reached.max():.2f}, by the bound {by_bound:.2f}")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # (When this was written the bound, without labels, chose the same seed as the labels. With the smaller networks it had
@@ -1015,7 +1018,7 @@ assert by_bound <= reached.max()
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 7: a majority vote is called accuracy
 #
-# *Symptom.* 0.9 and more with $K=50$. Purity, Eq. (9.18), gives each cluster to its commonest digit, so fifty clusters
+# *Symptom.* 0.9 and more with $K=50$. Purity, Eq. (9.19), gives each cluster to its commonest digit, so fifty clusters
 # may share ten names; and it rises with $K$, whatever the clusters are:
 
 # %%
@@ -1075,7 +1078,7 @@ print("The same method, two seeds: a gain of up to 0.3 nats or more:", max(range
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### All eight in numbers
 #
-# What each would have printed, and what could be said honestly (nats per image; of failures 6 and 7, shares):
+# What each would have printed, and what could be said honestly (nats per image; of failures 6 and 7, shares; of failure 8, the last epoch's cost with and without the optimism):
 
 # %%
 true = -truth.mean()
@@ -1108,7 +1111,8 @@ figures.table(
 # | which measure of clusters, with which $K$, and who has seen labels | Failures 6, 7 |
 #
 # It fits into two sentences. "Test images cost $94\pm0.5$ nats (−L₁₀₀, $q$ widened 1.5 times; mean ± sd over four
-# seeds; standard error over images 0.9). $K$ and $\beta$ were chosen on 237 images kept for that; no labels were used."
+# seeds; standard error over images 0.9). $K=20$ and $\beta=1$ were set beforehand, the width on 100 images kept for
+# choosing; no labels were used."
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Exercises
@@ -1183,8 +1187,8 @@ check("11.5", my_defence)
 #
 # - The ELBO measures model and encoder together. Importance-weighted bounds come closer to $\log p(x)$; where a grid
 #   can tell, in two dimensions, they were still off by more than a nat after a thousand draws.
-# - The bias is half the variance, and draws can tell it, if they have seen the posterior. If they have not, nothing in
-#   them says so. A wider $q$ is the cheapest insurance; a narrow one has infinite variance.
+# - The bias is half the variance, and draws can tell it, if they have seen the posterior. If they have not, they cannot
+#   say how much is missing. A wider $q$ is the cheapest insurance; a narrow one has infinite variance.
 # - Draws, images and seeds have errors of their own. For a method it is the seeds that count; for two models on the
 #   same images, the paired difference.
 # - On 1,200 digits a prior that can bend saves three to five nats, beyond all error bars; the VampPrior was ahead of the
@@ -1195,8 +1199,8 @@ check("11.5", my_defence)
 #
 # **You may now import** `evaluation.log_likelihood` with `widen`.
 #
-# **Where this leads.** To larger data and other machines: [chapter 12, Scaling up](12_scaling_up.ipynb). To a dozen more
-# mistakes, in formulas this time: [chapter 13, Find the bug](13_find_the_bug.ipynb).
+# **Where this leads.** To larger data and other machines: [chapter 12, Scaling up](12_scaling_up.ipynb). To nineteen
+# more mistakes, in formulas this time: [chapter 13, Find the bug](13_find_the_bug.ipynb).
 
 # %% [markdown] slideshow={"slide_type": "skip"}
 # ## Sources

@@ -483,7 +483,7 @@ for rho in (0.5, 0.9, 0.99):
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # #### Exercise 13.12 (★★, 10 minutes)
-# Which $\rho$ does this "likelihood" pay for, and what will reconstructions look like? Keep the term $x_ia_i$, and divide by what it adds up to over the 17 levels: a likelihood for grey pixels, a neighbour of chapter 5's Binomial. `x` $(N,D)$
+# Which $\rho$ does this "likelihood" pay for, and what will reconstructions look like? Keep the factor $e^{x_ia_i}$ of each pixel, and divide by what it adds up to over the 17 levels: a likelihood for grey pixels, a neighbour of chapter 5's Binomial. `x` $(N,D)$
 # holds multiples of $\frac1{16}$, `logits` $(N,D)$ are the $a_i$, the result is $(N,)$.
 
 # %%
@@ -645,7 +645,7 @@ with torch.no_grad():
     new_data = model.decode(torch.randn(1000, 5))
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# It runs now. **The test.** Questions to a program that calls itself a mixture, has learnt something, and makes new data:
+# It runs now. **The test.** Questions to a program that claims to be a mixture, to have learnt something, and to make new data:
 
 # %%
 held_out = torch.randn(500, 10)
@@ -731,8 +731,11 @@ figures.curves(
     "rate, the KL divergence (nats)", "gap (nats per image)", errors={
         "held-out less training images": by_beta.std(0)}, size=(7, 3.6),
     alt="The gap between the costs of held-out and of training images, over the rate, with small "
-        "error bars. It is about zero where the rate is about zero, and rises steadily to some "
-        "thirty nats where the rate is largest.")
+        "error bars. It is two nats below zero where the rate is about zero, and rises steadily "
+        "to some thirty nats where the rate is largest.")
+
+# %% [markdown] slideshow={"slide_type": "-"}
+# (Below zero at the left: where all images are drawn alike nothing is learnt by heart, and these held-out images happen to be two nats cheaper.)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # #### Exercise 13.19 (★, 5 minutes)
@@ -837,7 +840,7 @@ check("13.21", belong_together)
 # | 4 | one of anything | One component, one pixel, one class: is the simple formula back? | 8, 14 |
 # | 5 | say it twice | Twins with half the weight, an image beside itself: does nothing change, or double? | 3, 11 |
 # | 6 | move and rename | Another origin, another unit, another order: does the answer follow? | 9 |
-# | 7 | sign and direction | Is a KL positive, a bound below the truth, does EM climb? | 7, 10, 15 |
+# | 7 | sign and direction | Is a KL never negative, a bound below the truth, does EM climb? | 7, 10, 15 |
 # | 8 | know the answer | Data, a model or a measurement whose truth is known: does it come out? | 6, 10, 19 |
 # | 9 | push and see | Finite differences: is the gradient right, and is every parameter connected? | 13 |
 # | 10 | shuffle | Labels, columns or clusters without any meaning: does the score say so, and is a baseline beaten? | 17, 18, 20 |
