@@ -85,7 +85,7 @@ resp = (joint - log_px[:, None]).exp()                                     # Eqs
 assert torch.allclose(resp.sum(1), torch.ones(len(x)))
 
 # %% [markdown]
-# The colours in the first picture are these numbers: each point's colour is mixed from its components' colours in the proportions $r_{nk}$.
+# The colours in the first picture are such numbers, after two and after thirty steps: each point's colour is mixed from its components' colours in the proportions $r_{nk}$.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Why it is hard
@@ -98,7 +98,7 @@ assert torch.allclose(resp.sum(1), torch.ones(len(x)))
 #
 # It falls apart into $K$ separate problems, each about one Gaussian and its own points. The answers are the ones everybody
 # would guess: the share of the points, their average, their covariance. Our toy data come with the true components (which
-# fitting never looks at), so we can see how good an answer that would be:
+# fitting never looks at), so we can note that answer, and compare EM's with it later:
 
 # %%
 c = load("cigars").y
@@ -196,7 +196,7 @@ assert (elbo(q, joint) <= log_px).all()
 #
 # $$\mathrm{KL}(q\Vert p)=\sum_{k}q_k\log\frac{q_k}{p_k}\;\ge\;0, \tag{2.5}$$
 #
-# with $0\log0=0$, which is the limit. It is never negative: by Jensen's inequality with $a_k=p_k/q_k$, $-\mathrm{KL}=\sum_kq_k\log(p_k/q_k)\le\log\sum_kp_k\le0$,
+# with $0\log0=0$, which is the limit, and $\mathrm{KL}=\infty$ if some $p_k=0$ where $q_k>0$. It is never negative: by Jensen's inequality with $a_k=p_k/q_k$, $-\mathrm{KL}=\sum_kq_k\log(p_k/q_k)\le\log\sum_kp_k\le0$,
 # where the sums run over the $k$ with $q_k>0$. And it is zero only if there all the ratios $p_k/q_k$ are equal and the $p_k$ sum to one, that is, if $q=p$.
 #
 # Now write $p(x,c{=}k)=p(c{=}k|x)\,p(x)$ in the bound. The factor $p(x)$ does not depend on $k$ and the $q_k$ sum to one, so
@@ -279,7 +279,7 @@ figures.curves(
 # $$\mathcal Q(\theta)=\sum_{n}\sum_{k}r_{nk}\big[\log\pi_k+\log\mathcal N(x_n|\mu_k,\Sigma_k)\big]. \tag{2.8}$$
 #
 # Compare it with Eq. (2.1), the problem that we could solve. It is the same, except that every point now belongs to every
-# component, with the share $r_{nk}$. This is where EM has its name: an *expectation* is taken over the latent components,
+# component, with the share $r_{nk}$. This is where EM has its name from: an *expectation* is taken over the latent components,
 # then it is *maximized*.
 
 # %%
@@ -555,7 +555,7 @@ for t in range(13):
 
 # %% [markdown]
 # On slopes the M-step climbs the bound; on vertical pieces the E-step closes the gap up to the log-likelihood.
-# The height of a vertical piece is the KL divergence of Eq. (2.6).
+# The height of a vertical piece is the KL divergence of Eq. (2.6), averaged over the points.
 
 # %%
 figures.curves(
@@ -664,7 +664,7 @@ assert torch.allclose(phi(x) @ natural_parameters(*fitted).T, log_joint(x, *fitt
 
 # %% [markdown]
 # One matrix product in place of $K$ triangular systems. (Families of densities whose logarithm is linear in some features of the data are called
-# *exponential families*; everything in this section holds for all of them.)
+# *exponential families*; the two matrix products and their sums serve for all of them, only Eqs. (2.24) and (2.26) are the Gaussian's own.)
 #
 # ### So is the M-step
 #
@@ -751,8 +751,8 @@ whole, _ = fit_by_em(x, start, steps=25)
 assert all(torch.allclose(a, b) for a, b in zip(theta, whole))
 
 # %% [markdown]
-# The library's `fit_batches` takes anything that can be gone through again and again: a list, a PyTorch `DataLoader`, or a function like ours. (For the rest of this section there are
-# `fit(x, sample_weight=w)`, and `distributed=True`, by which processes that were started with `torchrun` add up the sums of their shares of the data.)
+# The library's `fit_batches` takes anything that can be gone through again and again: a list, a PyTorch `DataLoader`, or a function like ours. (Points that count as $w_n$ are given by
+# `fit(x, sample_weight=w)`; with `distributed=True`, processes that were started with `torchrun` add up the sums of their shares of the data.)
 
 # %%
 stream = GaussianMixture(3, precisions_init=covariances, **settings).fit_batches(batches)
@@ -787,7 +787,7 @@ print("Multiplied out, a covariance is off by more than one part in a million:",
 #
 # $$\Sigma_k=\frac1{N_k}\sum_nr_{nk}\,(x_n-a)(x_n-a)^\top-(\mu_k-a)(\mu_k-a)^\top\qquad\text{for every }a\in\mathbb R^D. \tag{2.28}$$
 #
-# With the mean of the data for $a$, what is subtracted is no larger than the spread of the data:
+# With the mean of the data for $a$, no coordinate of $\mu_k-a$ is larger than the range of the data, wherever they lie:
 
 # %%
 a = far.mean(0)
@@ -854,7 +854,7 @@ print("scikit-learn, diagonal: error above 1e-5:", million["scikit-learn, diagon
 #
 # $$r_{nk}=\frac{\exp\big(-\Vert x_n-\mu_k\Vert^2/2\sigma^2\big)}{\sum_j\exp\big(-\Vert x_n-\mu_j\Vert^2/2\sigma^2\big)}\;\xrightarrow[\ \sigma\to0\ ]{}\;\begin{cases}1&\text{if }\mu_k\text{ is the nearest mean},\\0&\text{otherwise}.\end{cases} \tag{2.29}$$
 #
-# To see the limit, divide both by the term of the nearest mean (if there is one; a tie is shared): every other term becomes $\exp(-\text{something positive}/2\sigma^2)$, which goes to zero.
+# To see the limit, divide numerator and denominator by the term of the nearest mean (if there is one; a tie is shared): every other term becomes $\exp(-\text{something positive}/2\sigma^2)$, which goes to zero.
 
 # %%
 def shares(x, means, sigma):
@@ -888,8 +888,7 @@ for _ in range(10):
     assert torch.allclose(soft, hard)
 
 # %% [markdown]
-# And what becomes of the quantity that EM raises? Leave out the constants of the log-likelihood, and multiply by $-2\sigma^2$. A logarithm of a sum of exponentials is at least the largest of them
-# and exceeds it by at most $\log K$, Eq. (1.15). The largest of the exponents belongs to the nearest mean. So with
+# And what becomes of the quantity that EM raises? Leave out the constants of the log-likelihood, and multiply by $-2\sigma^2$. A logarithm of a sum of $K$ exponentials is at least the largest of the exponents and exceeds it by at most $\log K$, Eq. (1.15). The largest exponent belongs to the nearest mean. So with
 #
 # $$J=\sum_n\min_k\Vert x_n-\mu_k\Vert^2\qquad\text{and}\qquad J_\sigma=-2\sigma^2\sum_n\log\sum_ke^{-\Vert x_n-\mu_k\Vert^2/2\sigma^2},$$
 #
@@ -931,8 +930,7 @@ centers = 4.0 * np.array([[row, column] for row in range(3) for column in range(
 grid = torch.tensor(centers[rng.integers(9, size=600)] + 0.6 * rng.standard_normal((600, 2)))
 
 # %% [markdown]
-# The obvious start, nine data points drawn at random, easily puts two means into one cloud and none into another, and EM cannot lift a mean
-# across the empty space between. *k-means++* draws the points one after the other, each with a probability proportional to its squared distance from the nearest
+# The obvious start, nine data points drawn at random, easily puts two means into one cloud and none into another, and EM hardly ever moves the surplus mean across the empty space between. *k-means++* draws the points one after the other, each with a probability proportional to its squared distance from the nearest
 # mean drawn so far. A cloud without a mean is far from all of them, and so is likely to be next:
 
 # %%
@@ -948,11 +946,11 @@ assert seed_means(grid, 9).shape == (9, 2)
 
 # %% [markdown]
 # `GaussianMixture` offers both, as `init="random"` and `init="k-means++"` (which at each draw tries a few candidates and keeps the best). With `init="k-means"`, ten steps of k-means follow, and
-# the best of three such attempts is the start. Fifty starts each (in a few of the bad ones a component collapses onto a single point, of which the library warns; the failure lab comes to that):
+# the best of three such attempts is the start. Fifty starts each (in a few of the bad ones a component collapses onto one or two points, of which the library warns; the failure lab comes to that):
 
 # %%
 def runs(init):
-    settings = {"init": init, "tol": 1e-5, "max_iter": 300}
+    settings = {"init": init, "tol": 1e-7, "max_iter": 1000}
     with warnings.catch_warnings(action="ignore"):
         return [GaussianMixture(9, seed=seed, **settings).fit(grid) for seed in range(50)]
 
@@ -975,7 +973,7 @@ figures.curves(
 )
 
 # %% [markdown]
-# Each level is a hill, and EM stood still on all of them. What does a low one look like? Here are the worst and the best of the random starts:
+# Each level is a hill (or a plateau so flat that a step gains less than our `tol`, $10^{-7}$ nats per point). What does a low one look like? Here are the worst and the best of the random starts:
 
 # %%
 ranked = sorted(fits["random"], key=lambda fit: fit.lower_bound_)
@@ -1090,12 +1088,14 @@ except ValueError as error:
 # units, as the square of the finest detail that you believe in. (Chapter 1's other cure, a prior, fits into EM as well: the E-step stays, and the M-step's covariance becomes Eq. (1.27).)
 
 # %%
+import textwrap
+
 floored = GaussianMixture(2, reg_covar=1e-3, means_init=[[4.0, 4.0], [0.0, 0.0]])
 with warnings.catch_warnings(record=True) as caught:
     floored.fit(stuck)
 print("converged:", floored.converged_, "| smallest variance is at the floor:",
       bool((floored.covariances_[0].diagonal() < 1.1e-3).all()))
-print(caught[0].message)
+print(textwrap.fill(str(caught[0].message), 90))
 
 # %% [markdown]
 # EM has come to rest, and the warning names the component that lives by the floor alone. Whether a stuck sensor deserves a component of its own is for us to decide.
@@ -1204,7 +1204,7 @@ check("2.5", merge)
 # - Any guess $q$ about the latent components gives a lower bound, the ELBO, in which the logarithm has moved inside. What it loses is exactly $\mathrm{KL}(q\Vert p(c|x))$.
 # - The E-step makes the bound tight: $q=r$, the posterior. The M-step climbs it: shares, averages and covariances, weighted with the responsibilities.
 # - Hence the log-likelihood never falls. It may stop on a lower hill: start with k-means++ or k-means, and more than once.
-# - Both steps need the data only through sums of $\phi(x)$: matrix products that can be computed in batches, from a file or on several machines, if they are taken about a point among the data.
+# - Both steps are matrix products with $\phi(x)$, and the M-step needs the data only through sums of it. The sums can be collected in batches, from a file or on several machines, and they keep their digits if they are taken about a point among the data.
 # - k-means is the limit of EM without doubt, without shapes and without weights.
 #
 # One inequality, $\log a\le a-1$, was behind all of it: the bound, the KL divergence, the weights and the covariances.
@@ -1216,7 +1216,7 @@ check("2.5", merge)
 #
 # We chose $K$ by looking at a picture. How to choose it when there is no picture is the question of [chapter 3, Choosing K](03_choosing_k.ipynb).
 #
-# After that the latent variable becomes continuous. The posterior then has no formula, and the E-step cannot make the bound tight any more: that is
+# After that the latent variable becomes continuous. The posterior then has, in general, no formula, and the E-step cannot make the bound tight any more: that is
 # [chapter 4, When the E-step is impossible](04_when_the_e_step_is_impossible.ipynb), in which a network takes its place. The
 # identity Eq. (2.6) stays as it is. [The variational autoencoder](05_variational_autoencoder.ipynb) builds on it, and in
 # [the mixture-prior VAE](08_mixture_prior_vae.ipynb) this chapter's mixture returns, as the prior of the latent space.

@@ -88,7 +88,7 @@ def log_evidence(x, grid):
     return (log_joint(x[..., None], grid) + h.log()).logsumexp(-1)         # Eq. (4.3)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# How far can we trust the sum? Refine the grid and see whether anything changes. For smooth functions that vanish at both ends, such a sum converges faster than any power of $h$:
+# How far can we trust the sum? Refine the grid and see whether anything changes. For smooth functions that vanish at both ends with all their derivatives (ours do, to within rounding), such a sum converges faster than any power of $h$:
 
 # %%
 some = heights[::10]
@@ -98,7 +98,7 @@ for n in (51, 101, 201, 401):
     print(f"{n} points: off by less than 1e-8 nats:", bool(error < 1e-8))
 
 # %% [markdown]
-# (The part of the integral outside $\pm8$ is less than $10^{-14}$, because the prior is.) From 201 points on the sum *is* the truth for our purposes, and everything that follows is measured against it. One point, its evidence, its posterior:
+# (The part of the integral outside $\pm8$ is less than $10^{-14}$: the prior's part is about $10^{-15}$, and $p(x|z)$ is at most 1.33.) From 201 points on the sum *is* the truth for our purposes, and everything that follows is measured against it. One point, its evidence, its posterior:
 
 # %%
 x = torch.tensor(1.2)
@@ -111,7 +111,7 @@ assert torch.isclose(log_posterior.exp().sum() * step, torch.tensor(1.0))
 # ### The bound
 #
 # Let $q(z)$ be any density. Jensen's inequality, Eq. (2.3), came from averaging the tangent's inequality with weights $q_k$. Averaged with a density $q(z)$, it says in the same way that
-# $\mathbb E_q[\log a(z)]\le\log\mathbb E_q[a(z)]$ for every positive function $a$. With $a=p(x,z)/q(z)$ the right side is $\log p(x)$ (or less, if $q$ is zero somewhere, so that the inequality stands):
+# $\mathbb E_q[\log a(z)]\le\log\mathbb E_q[a(z)]$ for every positive function $a.$ With $a=p(x,z)/q(z)$ the right side is $\log p(x)$ (or less, if $q$ is zero somewhere, so that the inequality stands):
 #
 # $$\mathcal L(q)=\mathbb E_q\big[\log p(x,z)-\log q(z)\big]\;\le\;\log p(x). \tag{4.4}$$
 #
@@ -188,7 +188,7 @@ figures.curves(
 #
 # *Together.* $\mathrm{KL}(q\Vert p)$ is the second minus the first; $d\log2\pi$ cancels:
 #
-# $$\mathrm{KL}\big(\mathcal N(m,V)\Vert\mathcal N(\mu,\Sigma)\big)=\frac12\Big(\operatorname{tr}(\Sigma^{-1}V)+(m-\mu)^\top\Sigma^{-1}(m-\mu)-d+\log\det\Sigma-\log\det V\Big). \tag{4.9}$$
+# $$\mathrm{KL}(q\Vert p)=\frac12\Big(\operatorname{tr}(\Sigma^{-1}V)+(m-\mu)^\top\Sigma^{-1}(m-\mu)-d+\log\det\Sigma-\log\det V\Big). \tag{4.9}$$
 #
 # Read it term by term: $q$ pays for being wide where $p$ is narrow, for standing in the wrong place, and, through $-\log\det V$, for being narrow. If both covariances are diagonal, with variances $v_i$ and $s_i^2$, it falls apart into dimensions:
 #
@@ -390,9 +390,9 @@ print("now at the posterior's mean:", torch.allclose(path[-1], center, atol=1e-3
 figures.gaussian_outlines(
     {"posterior": (center, Sigma), "mean field": (center, best_V)},
     "Coordinate by coordinate", path=torch.stack(path),
-    alt="A long, slanted ellipse, the posterior, and inside it a small ellipse along the axes, the "
-        "mean field. A staircase of horizontal and vertical steps leads along the long ellipse to "
-        "the common center.",
+    alt="A long, slanted ellipse, the posterior, and about the same center a small, nearly round "
+        "one, the mean field: much shorter, but reaching beyond the long one on both of its sides. "
+        "A staircase of horizontal and vertical steps leads along the long ellipse to the center.",
 )
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -496,7 +496,7 @@ DivergenceExplorer()
 #
 # $$\nabla_\phi\,\mathbb E_{q_\phi}[f(z)]=\mathbb E_\varepsilon\big[\nabla_\phi f(m+s\varepsilon)\big]. \tag{4.26}$$
 #
-# This is *reparameterization*. It uses the slope of $f$ along the path that each draw takes when the parameters move.
+# This is *reparameterization*. It uses the slope of $f$ along the path that each draw takes when the parameters move. (Where $f$ itself contains $\phi$, as the bound's does, the derivative goes through both places.)
 #
 # For our nonlinear model, the derivative of the bound with respect to $q$'s mean, by each. The score of a Gaussian's mean is $(z-m)/s^2$, Eq. (1.5):
 
@@ -526,7 +526,7 @@ truth, = torch.autograd.grad(bound, mean)
 bound, mean = bound.detach(), mean.detach()
 
 # %% [markdown]
-# *Bias.* 400,000 draws each. An unbiased estimate lies within a few standard errors of the truth:
+# *Bias.* 409,600 draws each. An unbiased estimate lies within a few standard errors of the truth:
 
 # %%
 torch.manual_seed(1)
@@ -613,7 +613,8 @@ figures.curves(
     "Variance of one draw's gradient, f = ‖z‖²", "dimensions $d$", "variance",
     log_x=True, log_y=True,
     alt="Three lines over the number of dimensions, on logarithmic axes. The path's variance is "
-        "constant, the baseline's grows in proportion to d, the plain score's with its square.",
+        "constant; for large d the baseline's grows in proportion to it, the plain score's to its "
+        "square.",
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
@@ -637,7 +638,7 @@ def encoder(width, seed):
                          nn.Linear(width, 2))
 
 # %% [markdown]
-# The training loop; the learning rate rises to 0.03 and falls again. In $\log q$ only $-\log s$ is left after the path is inserted, up to a constant:
+# The training loop; the learning rate rises to 0.03 and falls again. With the path inserted, $\log q=-\log s-\frac12\varepsilon^2-\frac12\log2\pi$, in which only $-\log s$ depends on $\phi$:
 
 # %%
 def train(network, steps=1000, batch=100):
@@ -710,7 +711,7 @@ assert approximation.min() > 0
 assert min(gap.min() for gaps in amortization.values() for gap in gaps) > -1e-6
 
 # %% [markdown]
-# Stacked, each amortization gap the middle one of the three starts':
+# The two gaps, stacked; the amortization gap is, at each $x$, the median of the three starts:
 
 # %%
 figures.stacked_panels(
@@ -725,7 +726,7 @@ figures.stacked_panels(
 )
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Read it from left to right. For small $x$ the posterior is one broad hump, and a Gaussian does. Then the hump splits, and the gap climbs to half a nat. There the best Gaussian *jumps*: on the left of the peak it spans both humps, on the right it sits on one. By Eq. (4.22), nearly an equality where humps hardly overlap, leaving out the other hump costs minus the logarithm of the share that is kept; what the kept hump's own shape adds is small. At $x=1.2$, our first picture, about two thirds are kept, and $-\log\frac23$ is the 0.4 nats that we lost. The share grows with $x$, so the gap shrinks:
+# Read it from left to right. For small $x$ the posterior is one broad hump, and a Gaussian does. Then the hump splits, and the gap climbs to half a nat. There the best Gaussian *jumps*: on the left of the peak it spans both humps, on the right it sits on one. By Eq. (4.22), nearly an equality where humps hardly overlap, leaving out the other hump costs minus the logarithm of the share that is kept; what the kept hump's own shape adds is small. At $x=1.2$, the point of our first search, about two thirds are kept, and $-\log\frac23$ is the 0.4 nats that we lost. The share grows with $x$, so the gap shrinks:
 
 # %%
 kept = (joints - evidence[:, None]).exp()[:, grid > -0.25].sum(1) * step       # right of the valley
@@ -765,7 +766,7 @@ print("each small one adds more than every large one:", min(network[4]) > max(ne
 #
 # ### The score without a baseline
 #
-# For an image of 800 pixels, $\log p(x,z)$ is about minus several hundred, whatever $z$. We imitate that: subtract 100 from $f$. The gradient does not change, Eq. (4.24). We fit $q$ by 300 steps of Adam with ten draws each, from $m=1.5$; with a baseline for each draw, the average of the other nine:
+# For an image of 800 pixels, $\log p(x,z)$ is about minus several hundred, whatever $z$. We imitate that: subtract 100 from $f$. The gradient does not change, Eq. (4.24). We fit $q$ by 300 steps of Adam with ten draws each, from $m=1.5;$ with a baseline for each draw, the average of the other nine:
 
 # %%
 def fit_q(method, steps=300, n=10, seed=0):
@@ -801,7 +802,7 @@ for method, values in gaps.items():
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### A step has no slope
 #
-# Let $f(z)$ be the sign of $z$: one decision, yes or no. The average is $P(z>0)-P(z<0)$, and it certainly changes with $m$:
+# Let $f(z)$ be the sign of $z$, one decision, yes or no, and $q=\mathcal N(m,1)$. The average is $P(z>0)-P(z<0)$, and it certainly changes with $m$:
 
 # %%
 m = torch.tensor(0.5, requires_grad=True)
@@ -818,7 +819,7 @@ print("by the score, right to 1 %:", bool((by_score / exact - 1).abs() < 0.01))
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### The standard deviation as a free parameter
 #
-# Gradient ascent on the bound, by the grid and so without any noise, with $s$ itself as the parameter. It starts at $s=2$ and takes one modest step:
+# Gradient ascent on the bound, by the grid and so without any noise, with $s$ itself as the parameter; the mean stays at 1.23, near its best. It starts at $s=2$ and takes one modest step:
 
 # %%
 def slope_of(parameter, to_sd):
@@ -832,7 +833,7 @@ s = s + 0.02 * slope_of(s, lambda s: s)
 print("after one step, s is positive:", bool(s > 0))
 
 # %% [markdown]
-# *Diagnosis.* Far from the optimum the bound is steep, and nothing keeps $s$ above zero; the next `log` is `nan`. *Cure.* Let the parameter be $\log s$ (or $\log s^2$), which may be any number. A step multiplies $s$ by a positive factor, however large the step. Here the same steps settle (the slope is limited to 50, so that $s$ does not shrink below what our grid resolves on the way):
+# *Diagnosis.* Far from the optimum the bound is steep, and nothing keeps $s$ above zero; the next `log` is `nan` (PyTorch's `Normal` refuses such an $s$; a formula of one's own does not). *Cure.* Let the parameter be $\log s$ (or $\log s^2$), which may be any number. A step multiplies $s$ by a positive factor, however large the step. Here the same steps settle (the slope is limited to 50, so that $s$ does not shrink below what our grid resolves on the way):
 
 # %%
 log_s = torch.tensor(2.0).log()
@@ -843,7 +844,7 @@ print(f"s settles at {log_s.exp():.1f}")
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Comparing models by their bounds
 #
-# Three models for the same data: the true $W$; the true $W$ with its latent axes rotated, which is the same density of $x$; and the rotated one, shrunk to 80 %, which is wrong. For each, the exact log-likelihood and the bound with the best diagonal $q$:
+# Three models for the same data: the true $W$; the true $W$ with its latent axes rotated, which gives $x$ the same density; and the rotated one, shrunk to 80 %, which is wrong. For each, the exact log-likelihood and the bound with the best diagonal $q$:
 
 # %%
 def exact_and_bound(W):
@@ -871,7 +872,7 @@ print("by the bound, true is better than shrunk: ", bound[0] > bound[2])
 #
 # $$\mathbb E_q\Big[\frac{p(z)^2}{q(z)^2}\Big]=\frac{s_q^2}{s_p\sqrt{2s_q^2-s_p^2}}\quad\text{if }s_q^2>\tfrac12s_p^2,\qquad\text{and infinite otherwise.} \tag{4.31}$$
 #
-# Too wide is cheap; too narrow by a factor of two in the variance is a catastrophe. And mean field *is* too narrow, Eq. (4.18). We weigh draws for one point of the linear model, from the mean field and from a cautious $q$ with half more than the true variances. We divide by $p(x)$, which we know here, so that the mean weight should be one. The *effective sample size* $(\sum w)^2/\sum w^2$ says how many equally weighted draws the weights are worth:
+# Too wide is cheap; too narrow by a factor of two in the variance is a catastrophe. And mean field *is* too narrow, Eq. (4.18). We weigh draws for one point of the linear model, from the mean field and from a cautious $q$ with one and a half times the true variances. We divide by $p(x)$, which we know here, so that the mean weight should be one. The *effective sample size* $(\sum w)^2/\sum w^2$ says how many equally weighted draws the weights are worth:
 
 # %%
 def weigh(V, n=10_000):                                    # effective share, mean weight
@@ -978,7 +979,7 @@ check("4.6", variances_for_a_sine)
 #
 # - Chapter 2's bound and its identity hold for any latent variable: $\log p(x)=\mathcal L(q)+\mathrm{KL}(q\Vert p(z|x))$. Variational inference takes the highest bound within a family of $q$; what it loses is the smallest divergence within that family.
 # - Where everything has a formula, everything can be measured. For pPCA the posterior is in the family of Gaussians, and the gap is zero; with independent coordinates it is $\frac12(\sum_i\log\Lambda_{ii}-\log\det\Lambda)$, and the variances come out too small.
-# - The reverse divergence settles on a hump, at a price of at most $-\log\pi_k$; the forward one covers them all.
+# - The reverse divergence can settle on one of several distant humps, at a price of at most $-\log\pi_k$ if that hump is in the family; the forward one covers them all.
 # - A gradient of an average can be had from values (score: any $f$, needs a baseline, its noise grows with the dimension) or from slopes (path: smooth $f$, far less noise). Both are unbiased, and their variances fall like $1/S$.
 # - A network can learn to do the E-step. What it loses splits into the family's gap and its own.
 # - A bound is not a likelihood.
@@ -990,7 +991,7 @@ check("4.6", variances_for_a_sine)
 #
 # Here the model was given, and only the encoder was learnt. [Chapter 5, the variational autoencoder](05_variational_autoencoder.ipynb), learns both at once, on the same bound: the encoder is this chapter's network, its gradient the path's, its divergence from the prior a special case of Eq. (4.10).
 #
-# The two humps return too. In [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), a discrete component stands beside the continuous $z$, and for that part the E-step is possible again.
+# The two humps return too. In [chapter 8, the mixture-prior VAE](08_mixture_prior_vae.ipynb), a discrete component stands beside the continuous $z,$ and for that part the E-step is possible again.
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Sources

@@ -49,7 +49,7 @@ figures.images(
 # - train one network for every $\beta$, and check it against networks trained for one each.
 #
 # **You need** [chapter 5, the variational autoencoder](05_variational_autoencoder.ipynb): distortion, rate, and its
-# training loop. **Time:** about 80 minutes to read and run, another 50 for the exercises.
+# training loop. **Time:** about 80 minutes to read and run, another 35 for the exercises.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## The plane

@@ -46,7 +46,7 @@ figures.images(
 #
 # **You need** EM, expectation–maximization ([chapter 2](02_expectation_maximization.ipynb)), the VAE ([chapter
 # 5](05_variational_autoencoder.ipynb)), and from [chapter 6](06_beta_and_the_rate_distortion_curve.ipynb) the first
-# section, on rate and information. **Time:** about 75 minutes to read and run, another 50 for the exercises.
+# section, on rate and information. **Time:** about 75 minutes to read and run, another 65 for the exercises.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Two sources of codes

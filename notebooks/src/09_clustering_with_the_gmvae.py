@@ -83,14 +83,14 @@ figures.images(
 # - show why the likeliest mixture is often the wrong one, with a picture over many starts;
 # - fit mixtures to *groups*: several views of one image that share a component, by EM and in a GMVAE's rate;
 # - take the likelihood of groups apart, and find in it the part that knows which start is right;
-# - prove that this is a proper bound, and of what;
+# - prove that a GMVAE's group rate gives a proper bound, and of what;
 # - run the whole recipe, choose among its runs without labels, and report it honestly beside simple baselines;
 # - use the result: samples by cluster, ways between clusters, outliers;
 # - recognize dying clusters, views that lie, and scores that must not be mixed.
 #
 # **You need** EM ([chapter 2](02_expectation_maximization.ipynb)) and the GMVAE, the variational autoencoder (VAE) with a
 # Gaussian mixture as its prior, with its collapsed rate ([chapter 8](08_mixture_prior_vae.ipynb)).
-# **Time:** about 90 minutes to read and run, another 50 for the exercises.
+# **Time:** about 90 minutes to read and run, another 65 for the exercises.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## How good is a clustering?
@@ -120,7 +120,7 @@ print(f"accuracy by trial: {accuracy_by_trial(y_small, c_small):.1f}")
 assert accuracy_by_trial(y_small, c_small) == clustering_accuracy(y_small, c_small)
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
-# Accuracy sees the largest overlaps only. *Normalized mutual information* (NMI) looks at the whole table. Let $p_{jk}$ be
+# Accuracy sees only the overlaps of matched pairs. *Normalized mutual information* (NMI) looks at the whole table. Let $p_{jk}$ be
 # the share of images in class $j$ and cluster $k$, with row sums $p_{j\cdot}$ and column sums $p_{\cdot k}$. The mutual
 # information $I$ says how many nats the cluster tells about the class, and the entropies $\mathrm H$ how many there are to
 # tell:
@@ -152,7 +152,7 @@ assert math.isclose(plain_nmi(y_small, c_small), nmi(y_small, c_small))
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Step 1: an autoencoder that repairs
 #
-# Chapter 8 started from a VAE with a small weight on its rate. A *denoising* autoencoder serves better. It has the same
+# Chapter 8 started from a VAE with a small weight on its rate. Here we start from a *denoising* autoencoder instead. It has the same
 # networks, no noise in the code and no rate. Instead it is shown a damaged image $\tilde x$, with a share of its pixels set
 # to zero, and must draw the whole one. With $m_\phi$ for the encoder's mean, its loss is a distortion,
 #
@@ -218,7 +218,7 @@ with torch.no_grad():
 assert torch.allclose(a, b, atol=1e-3)
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# The shipped one was trained in the same way for 300 epochs, with a learning rate that rises to $2\cdot10^{-3}$ and falls
+# The shipped one was trained in the same way for 300 epochs, in batches of 64, with a learning rate that rises to $2\cdot10^{-3}$ and falls
 # again. Twenty seconds; we skip them.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
@@ -256,7 +256,7 @@ print("Correlation of likelihood and accuracy below 0.8:", bool(correlation < 0.
 # Why should it be better? A mixture is paid for density. It gains by splitting a digit whose cloud is long or bent, such
 # as the ones with a serif and those without; it gains by describing two neighbouring digits with one broad component. Both
 # may be worth more nats than a border between nine and three. Nothing in the likelihood says what may vary *within* a
-# cluster. So more starts alone are no cure: they find likelier mixtures, not truer ones.
+# cluster. So more starts alone are no cure: they find likelier mixtures, and only a little truer ones.
 
 # %% [markdown] slideshow={"slide_type": "slide"}
 # ## Step 2: views that share a component
@@ -370,14 +370,14 @@ print("EM on groups: plain code and library agree")
 #
 # The first part is what EM was paid before, view by view. The second is new: we call it the **agreement**. If all views
 # belong to one component, $r_k(z_v)=1$, it is $-(V-1)\log\pi_k$: the component is named once instead of $V$ times, and
-# $V-1$ names are saved. If the views disagree, some $r_k(z_v)$ in every product is tiny, and $A$ falls far below zero.
-# More than that cannot be saved. Written as $A=\log\sum_k\pi_k^{-(V-1)}\prod_vr_k(z_v)$, where
+# $V-1$ names are saved. If the views disagree, every product has a small $r_k(z_v)$, and $A$ falls, without limit: far
+# below zero if the views are sure of different components. More than $V-1$ names cannot be saved. Written as $A=\log\sum_k\pi_k^{-(V-1)}\prod_vr_k(z_v)$, where
 # $\prod_vr_k(z_v)\le r_k(z_1)$ and the $r_k(z_1)$ sum to one, it is at most the logarithm of the largest factor:
 #
 # $$A\ \le\ -(V-1)\,\log\min_k\pi_k. \tag{9.10}$$
 #
 # So a border that cuts through the views of many images is expensive, and the more so the more views there are. A border
-# where two views of an image seldom lie on different sides is free. This is what the likelihood did not know.
+# where two views of an image seldom lie on different sides is nearly free. This is what the likelihood did not know.
 
 # %%
 gamma, log_p = e_step(small, *parameters)
@@ -422,7 +422,7 @@ assert torch.isclose(agreements[0], torch.tensor(clustering.agreement(together[0
 figures.start_panels(
     {"single images:\nlog-likelihood": alone, "groups of 16 views:\nlog-likelihood": shared,
      "groups of 16 views:\nagreement": (agreements, shared[1])},
-    "Forty starts, and whom to believe", xlabel="nats an image, below the best", size=(11.4, 4.3),
+    "Forty starts, and whom to believe", xlabel="nats an image below the best", size=(11.4, 4.3),
     alt="Three panels of forty dots, a score against held-out accuracy. Log-likelihood of single "
         "images: a wide cloud, the ringed best far below the most accurate. Log-likelihood of "
         "groups: a cloud that rises to the right. Agreement: a narrow band that rises to the "
@@ -430,8 +430,8 @@ figures.start_panels(
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The right panel is what we were looking for: a number, computed without a single label, that knows which clustering is
-# the good one. It has no setting to tune. We told the model which observations belong together, and then asked how well it
-# holds them together.
+# the good one. It has no setting of its own: only the views, which we had chosen before. We told the model which
+# observations belong together, and then asked how well it holds them together.
 
 # %%
 def correlation(score, accuracy):
@@ -448,9 +448,10 @@ print("The start that agrees most beats EM's first choice by 0.05:", bool(pick -
 # $A=\log\frac{p(z_1,\dots,z_V)}{p(z_1)\cdots p(z_V)}$. Its average is the information that the views share. In the model
 # they can share it only through $c$. Take two views. Given $c$ they are independent, so $z_2$ adds nothing to what $c$
 # tells about $z_1$: $I(z_1;c)=I(z_1;c,z_2)=I(z_1;z_2)+I(z_1;c\mid z_2)$, and the last term is not negative. In turn,
-# $I(z_1;c)=\mathrm H(\pi)-\mathrm H(c\mid z_1)$ is at most what there is to tell:
+# $I(z_1;c)=\mathrm H(\pi)-\mathrm H(c\mid z_1)$ is at most what there is to tell. For $V=2$, with
+# expectations under the model,
 #
-# $$\mathbb E\,[A]=I(z_1;z_2)\ \le\ I(z_1;c)\ \le\ \mathrm H(\pi)\ \le\ \log K\qquad(V=2,\ \text{expectations under the model}). \tag{9.11}$$
+# $$\mathbb E\,[A]=I(z_1;z_2)\ \le\ I(z_1;c)\ \le\ \mathrm H(\pi)\ \le\ \log K. \tag{9.11}$$
 #
 # It is large if clusters are many and even ($\mathrm H(\pi)$) *and* a view suffices to name them ($I(z_1;c)$): what one
 # wants of a clustering. The likelihood wants it as well, but among so many other things.
@@ -598,7 +599,8 @@ kl = prior.component_kl(mean, log_var).detach()
 # is easily written here: given the component $k$, the views are independent, and each code has a posterior
 # $p(z_v\mid x_v,k)\propto\mathcal N(z_v\mid\mu_k,\Sigma_k)\,p_\theta(x_v\mid z_v)$. So
 #
-# $$\log p(x_1,\dots,x_V)=-\sum_vD_v-R_\gamma+\underbrace{\sum_{k}\gamma_k\sum_{v}\mathrm{KL}\big(q_v\,\Vert\,p(z_v\mid x_v,k)\big)+\mathrm{KL}\big(\gamma\,\Vert\,p(c\mid x_1,\dots,x_V)\big)}_{\text{the gap}}. \tag{9.16}$$
+# $$\begin{aligned}\log p(x_1,\dots,x_V)={}&-\sum_vD_v-R_\gamma\\
+# &+\underbrace{\sum_{k}\gamma_k\sum_{v}\mathrm{KL}\big(q_v\,\Vert\,p(z_v\mid x_v,k)\big)+\mathrm{KL}\big(\gamma\,\Vert\,p(c\mid x_1,\dots,x_V)\big)}_{\text{the gap}}.\end{aligned} \tag{9.16}$$
 #
 # We check it where everything can be enumerated: one latent dimension on a fine grid, three components, two binary images
 # of one pixel each. (The pixel is 1 with probability $\mathrm{sigmoid}(2z)$.)
@@ -647,19 +649,19 @@ for gamma in (torch.tensor([0.2, 0.5, 0.3]).double(), best):
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### What is bounded
 #
-# Mind the left side of Eq. (9.13). It is the density of $V$ *moved* images together. That is the objective we train. It
-# is not chapter 8's bound on $\log p(x)$ of an image, and the two numbers must not be compared. For held-out images we
-# use $V=1$ and unmoved images: the same model, its ordinary bound.
+# Mind the left side of Eq. (9.13). It is the log-density of $V$ *moved* images together. What we train is its
+# bound (below with twice the weight on the rate, which makes the bound lower still). It is not chapter 8's bound on
+# $\log p(x)$ of an image, and the two numbers must not be compared. For held-out images we use $V=1$ and unmoved images:
+# the same model, its ordinary bound.
 #
 # How do the two rates differ? Let $R^{(v)}$ be the collapsed rate of view $v$ alone, and $\gamma_k^{(v)}$ its own
 # responsibilities, Eq. (8.15), so that $e^{-\mathrm{KL}_k^{(v)}}=e^{-R^{(v)}}\gamma_k^{(v)}/\pi_k$. Put this into Eq.
 # (9.15), as we put $p(z_v)\,r_k(z_v)/\pi_k$ into Eq. (9.4):
 #
-# $$V R=\sum_{v=1}^VR^{(v)}-\log\sum_{k=1}^K\pi_k\prod_{v=1}^V\frac{\gamma_k^{(v)}}{\pi_k}, \tag{9.17}$$
+# $$V R=\sum_{v=1}^VR^{(v)}-\log\sum_{k=1}^K\pi_k\prod_{v=1}^V\frac{\gamma_k^{(v)}}{\pi_k}. \tag{9.17}$$
 #
-# Views that agree pay less together, at most $\log(1/\min_k\pi_k)$ for each view after the first. Views that disagree
-# pay more. So the encoder is urged to code the
-# views of an image into one component, by the bound itself.
+# Views that agree pay less together, by at most $\log(1/\min_k\pi_k)$ for each view after the first. Views that disagree
+# pay more. So the encoder is urged to code the views of an image into one component, by the bound itself.
 
 # %%
 with torch.no_grad():
@@ -714,15 +716,15 @@ history = fit(net, digits, epochs=15, beta=warm_up(2.0, share=0.13), transform=v
 # %%
 figures.curves(range(16), {"GMVAE": watched}, "Training together, from the start that agrees most",
                "epoch", "held-out accuracy", ylim=(0.8, 1.0),
-               alt="Held-out accuracy over fifteen epochs of training: it starts a little above "
-                   "0.9, rises within the first epochs and then stays near 0.95.")
+               alt="Held-out accuracy over fifteen epochs of training: it starts near 0.925, "
+                   "rises to 0.94 within six epochs and stays about there.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # The partition that training starts from decides most of the outcome, as in chapter 8. But now the networks move with it:
 # views that lay on two sides of a border are drawn together, and some images change sides for the better.
 
 # %%
-print("From above 0.88 to above 0.92:", watched[0] > 0.88, watched[-1] > 0.92)
+print("Better after training than before:", watched[-1] > watched[0])
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Five seeds
@@ -767,13 +769,13 @@ figures.strip({name: values[:, 0] for name, values in scores.items()}, size=(8.4
 # 0.956.
 #
 # Each part has its share. Views help even on principal components (0.758 to 0.834), a better latent space helps (0.758 to
-# 0.847), both together do (0.879). Then the *choice* among the same forty starts brings as much again (0.931), and joint
-# training the rest. Look at the GMVAE from the likeliest starts: twice it reached 0.96, since the likeliest start was the
-# one that agrees most, or nearly; three times it ended at 0.86. Joint training mends borders. It does not mend a wrong
+# 0.847, though with more starts and dimensions), both together do (0.879). Then the *choice* among the same forty starts
+# brings another 0.05 (0.931), and joint training 0.02. Look at the GMVAE from the likeliest starts: twice it reached
+# 0.96, since there the likeliest start was the one that agrees most; three times it ended at 0.86. Joint training mends borders. It does not mend a wrong
 # partition, and a mean of 0.898 ± 0.055 describes none of the five runs.
 #
-# And two warnings. The mixture on pixels with a high floor, a one-line baseline, reaches 0.841, more than much published
-# machinery: but nothing without labels tells its good floor from a bad one, and as a density it is far worse. And look at
+# And two warnings. The mixture on pixels with a high floor, a one-line baseline, reaches 0.841, nearly as much as the
+# mixture on latents: but nothing without labels tells its good floor from a bad one, and as a density it is far worse. And look at
 # the spreads: where seeds differ by 0.03 and more, a single run that beats another by 0.03 is no evidence of anything. Nor
 # is one run that reaches 0.95.
 
@@ -818,7 +820,7 @@ drawn = [model.sample(14, component=k, generator=generator) for k in order]
 figures.images(torch.cat(drawn), (8, 8), "Fourteen samples of each component", columns=14,
                row_labels=[f"cluster {k}" for k in order],
                alt="Ten rows of fourteen sampled images, one row for each component. Within a row "
-                   "the images show one digit in varying hands.")
+                   "the images show mostly one digit, in varying hands.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### From one cluster to another
@@ -858,7 +860,7 @@ print("Every walk crosses a valley")
 # ## What does not belong
 #
 # A density should also say what it has *not* seen. We make three kinds of outliers from the held-out digits: their pixels
-# shuffled, the digits upside down, and the averages of two different digits.
+# shuffled, the digits upside down, and the averages of two images paired at random.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -870,7 +872,7 @@ figures.images(torch.cat([test.x[:14], *(x[:14] for x in outliers.values())]), (
                "Held-out digits, and three kinds of outliers", columns=14,
                row_labels=["digits", *outliers],
                alt="Four rows of fourteen images: handwritten digits, the same with shuffled "
-                   "pixels, the same upside down, and averages of two digits.")
+                   "pixels, the same upside down, and averages of two images.")
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # A score $s(x)$ is to be higher for outliers. How well it does is said by the *area under the curve* (AUC): the
@@ -976,15 +978,15 @@ measures = {"accuracy": clustering_accuracy, "NMI": nmi, "purity": purity,
 
 # %%
 lines = {name: [score(test.y, c) for c in many] for name, score in measures.items()}
-figures.curves(counts, lines, "More clusters: some scores keep rising", "K",
+figures.curves(counts, lines, "More clusters: accuracy falls, purity does not mind", "K",
                "score, held-out digits", ylim=(0, 1.02),
                alt="Four lines over the number of clusters, five to forty. Purity and homogeneity "
-                   "keep rising and level off near one. Accuracy peaks near ten and falls. NMI "
-                   "rises to about ten or fifteen clusters and then changes little.")
+                   "rise until fifteen and stay near 0.95. Accuracy peaks at ten and then falls "
+                   "below one half. NMI peaks at ten and then falls slowly.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# Twenty clusters with a purity of 0.95 are a fine result: a person who names twenty piles has labelled 1,437 images. It
-# is not an accuracy of 0.95. State $K$, state the metric, and never put the two in one column.
+# Twenty clusters with a purity of 0.96 are a fine result: a person who names twenty piles has labelled 1,437 images. It
+# is not an accuracy of 0.96: that is 0.68. State $K$, state the metric, and never put the two in one column.
 
 # %%
 assert lines["purity"][-1] > lines["purity"][1] and lines["accuracy"][-1] < lines["accuracy"][1]
@@ -994,8 +996,9 @@ assert lines["purity"][-1] > lines["purity"][1] and lines["accuracy"][-1] < line
 # Chapter 0's widget again. Now all of it can be read: which digits each component holds, the five scores, and the
 # held-out bound for each $K$. It was made by this chapter's recipe, from one seed (0). For each $K$ there is a partition
 # of the training images, by EM on groups from forty starts of which the one that agrees most was kept. The network, gated
-# as in chapter 6, was trained from the autoencoder on groups and for every $\beta$ at once, with ten components. For
-# your $K$ and $\beta$ the prior follows from the partition by an M-step and two more steps of EM on the encoder's
+# as in chapter 6, was trained from the autoencoder on groups and for every $\beta$ at once, with ten components.
+# From each partition ten more steps of EM on groups, in the trained network's codes at $\beta=1$, let some images change
+# sides. For your $K$ and $\beta$ the prior then follows by an M-step and two more steps of EM on the encoder's
 # Gaussians. Raise $K$ from 2: which digits part first? Where does accuracy peak, and what do purity and the held-out
 # bound do? Which $K$ would you choose without labels?
 
@@ -1008,7 +1011,7 @@ panel
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
 # Accuracy peaks at ten, where each digit has a component of its own, and holds for every $\beta$. The bound rises steeply
-# to about ten and goes on rising, slowly, beyond. As chapter 3 found, a density has use for more components than there
+# to about ten, and beyond gains less than half a nat. As chapter 3 found, a density has use for more components than there
 # are classes; how many digits there are is not in the pixels. (And mind what the curve compares: the network was trained
 # with ten components, and only the prior is fitted anew for each $K$. A fair comparison trains a network for each.)
 
@@ -1046,17 +1049,16 @@ living = {"from scratch": survivors(scratch, 12),
           "from autoencoder and mixture": survivors(careful, 12, beta=warm_up(1.0, 0.2))}
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Symptom.* After an epoch or two hardly a component is left:
+# *Symptom.* After the first epoch one component is left:
 
 # %%
 figures.curves(range(1, 13), living, "Components that claim at least 1 % of the images", "epoch",
                "components", ylim=(0, 10.6),
                alt="Two lines over twelve epochs. Started from an autoencoder and a mixture, ten "
-                   "components stay alive. From scratch, one or two are left from the first "
-                   "epochs on.")
+                   "components stay alive. From scratch, one is left from the first epoch on.")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# Nothing complains. The loss falls, and reconstructions are as good as ever:
+# Nothing complains:
 
 # %%
 print("From scratch, at most three live:", living["from scratch"][-1] <= 3)
@@ -1071,8 +1073,9 @@ print("With a start, at least nine live:", living["from autoencoder and mixture"
 # for $V=1$ (by the chain rule: $\partial\log\pi_j/\partial\ell_k=\mathbb 1[j=k]-\pi_k$, weighted with $\gamma_{nj}$): a
 # weight follows the share that it claims, and the M-step, Eq. (9.7), goes there at once. At the beginning the encoder says
 # the same of every image, so all images prefer the same component. Its weight grows, it is cheaper still for all, and the
-# encoder moves all codes into it. The rich get richer; a component that claims nothing gets no gradient and no statistics,
-# and never comes back.
+# encoder moves all codes into it. The rich get richer. A component that claims nothing has a gradient for its weight
+# alone, $\pi_k$, which pushes it towards zero; its mean and covariance get no gradient and no statistics, and it never
+# comes back.
 
 # %%
 logits = torch.randn(5, dtype=torch.float64).requires_grad_()
@@ -1114,15 +1117,17 @@ figures.counts(confusion(test.y, found_dizzy), "Clusters that do not mind rotati
                "cluster, ordered by its matched digit", "digit")
 
 # %% [markdown] slideshow={"slide_type": "fragment"}
-# *Diagnosis.* A six turned by half a circle is a nine, a seven on its head is nearly a four. The views say that they are
-# one thing, and the model believes them.
-# Views are not noise: they are a statement of what a cluster may not depend on. It is the only knowledge about digits
-# that we put in, and it is knowledge. *Cure.* Only moves after which *you* would give the same label. Look at the views
+# *Diagnosis.* A six turned by half a circle is a nine, and nines lie among the sixes. The views say that they are one
+# thing, and the model believes them. And the autoencoder was trained on small moves only: of digits that lie on their
+# side or head its codes say little, so sevens share a cluster with eights, and threes with fives. Views are not noise:
+# they are a statement of what a cluster may not depend on. Besides $K=10$ it is the only knowledge about digits that we
+# put in, and it is knowledge. *Cure.* Only moves after which *you* would give the same label. Look at the views
 # (we did, above) before anything else.
 
 # %%
 accuracy_dizzy = clustering_accuracy(test.y, found_dizzy)
-print("Below the mixture on small moves by more than 0.15:", bool(pick - accuracy_dizzy > 0.15))
+alike = shared[1][shared[0][:5].argmax()]  # small moves, the likeliest of the same five seeds
+print("Below the mixture on small moves by more than 0.15:", bool(alike - accuracy_dizzy > 0.15))
 
 # %% [markdown] slideshow={"slide_type": "subslide"}
 # ### Failure 3: the best of many
@@ -1232,12 +1237,12 @@ check("9.5", my_chance_purity)
 # - Views of an image that share a component put what we know into the model: which changes do not matter. The group's
 #   likelihood is that of the single views plus their agreement, Eq. (9.9). EM needs only the groups' summed statistics.
 # - In the GMVAE the same model has a rate in closed form, Eq. (9.15), and a proper bound on the views' joint density.
-# - The agreement estimates the information that views share. It knows far better than the likelihood which start is right,
+# - Under the model, the agreement's mean is the information that views share. It knows far better than the likelihood which start is right,
 #   and needs no label.
 # - The recipe: denoising autoencoder, EM on groups, the start that agrees most, GMVAE with the group's rate and warm-up.
 #   Report mean and spread over seeds, and the run that the loss chose. One run is no evidence.
-# - Accuracy, NMI and ARI compare a clustering with classes one to one. Purity and homogeneity rise with $K$: another
-#   question, another column.
+# - Accuracy, NMI and ARI compare a clustering with classes one to one. Purity and homogeneity let clusters share a class,
+#   and many clusters cost them nothing: another question, another column.
 #
 # **You may now import** `evaluation.clustering_accuracy`, `nmi`, `ari`, `confusion`, `match_clusters`, `purity`,
 # `homogeneity`; `GaussianMixture`, `MixturePrior` and `VAE` on groups $(N,V,d)$; `data.views`; and `clustering.cluster`,
