@@ -13,7 +13,7 @@ from torch.nn.functional import one_hot
 
 from gmvae_lib.evaluation import ari, clustering_accuracy, homogeneity, match_clusters, nmi, purity
 from gmvae_lib.explorers.panel import Panel, signed, with_box
-from gmvae_lib.figures import COLORS, MARKERS, Blitted, Labels, discriminant_plane, ellipse, style
+from gmvae_lib.figures import COLORS, MARKERS, Blitted, Labels, apart, discriminant_plane, ellipse, style
 from gmvae_lib.prior import MixturePrior
 
 
@@ -121,6 +121,7 @@ class GMVAEExplorer(Panel):
         self._outlines = axes.add_collection(LineCollection([], linewidths=2))
         self._discs = axes.scatter([], [], s=230, facecolor="white", edgecolor="black", alpha=0.85, linewidths=1)
         self._names = Labels(axes, 11)
+        self._disc = 0.08 * (xlim[1] - xlim[0])  # its diameter, in the plane
         axes.set(title="Codes of held-out digits, by component", xlim=xlim, ylim=ylim,
                  xlabel="first discriminant axis of z", ylabel="second discriminant axis of z")
         return self._points, self._outlines, self._discs, self._names
@@ -203,8 +204,9 @@ class GMVAEExplorer(Panel):
         covariances = self.axes @ covariances @ self.axes.T
         self._outlines.set_segments([ellipse(m, c, 1.5) for m, c in zip(means, covariances, strict=True)])
         self._outlines.set_colors(colors)
-        self._discs.set_offsets(means)
-        self._names.write([str(k + 1) for k in range(len(means))], means)
+        places = apart(means, self._disc)
+        self._discs.set_offsets(places)
+        self._names.write([str(k + 1) for k in range(len(places))], places)
 
     def _draw_samples(self, prior, beta, colors):
         share = torch.arange(self.COLUMNS) * len(colors) // self.COLUMNS

@@ -2,6 +2,7 @@
 
 from functools import lru_cache
 
+import numpy as np
 from matplotlib.collections import PathCollection
 from matplotlib.font_manager import FontProperties
 from matplotlib.text import TextPath
@@ -42,3 +43,16 @@ def _outline(text, size, horizontal, weight):
     box = path.get_extents()
     left = -box.x0 - ALIGN[horizontal] * box.width
     return path.transformed(Affine2D().translate(left, -digits.get_extents().height / 2))
+
+
+def apart(places, least):
+    """The places (M, 2) of labels, moved as little as need be until hardly any two are closer than `least`."""
+    places = np.array(places, dtype=float)
+    for _ in range(100):
+        away = places[:, None] - places
+        distance = np.linalg.norm(away, axis=2) + least * np.eye(len(places))
+        push = np.maximum(least - distance, 0) / 2
+        if not push.any():
+            break
+        places += (away * (push / np.maximum(distance, 1e-9))[..., None]).sum(1)
+    return places

@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from gmvae_lib.figures.labels import apart
 from gmvae_lib.figures.mixtures import ellipse, full_covariances
 from gmvae_lib.figures.picture import COLORS, MARKERS, Picture, array, style, subplots
 
@@ -33,17 +34,6 @@ def discriminant_plane(mixture):
     apart = means - weights @ means
     whitener = np.linalg.inv(np.linalg.cholesky(np.tensordot(weights, covariances, 1)))
     return np.linalg.svd(np.sqrt(weights)[:, None] * apart @ whitener.T, full_matrices=False)[2][:2] @ whitener
-
-
-def apart(places, least):
-    """Places (K, 2), moved until hardly any two are closer than `least`: for labels."""
-    places = places.copy()
-    for _ in range(100):
-        away = places[:, None] - places
-        distance = np.linalg.norm(away, axis=2) + np.eye(len(places)) * least
-        push = np.maximum(least - distance, 0) / 2
-        places += (away * (push / np.maximum(distance, 1e-9))[..., None]).sum(1)
-    return places
 
 
 def clusters(model, data, title, alt, per_row=10, size=(10.5, 4.8)):

@@ -5,8 +5,8 @@ chapter 6's comparison of trainings (rate_distortion.json), `python -m gmvae_lib
 on one thread of the same machine, the comparison gives the same numbers; elsewhere every mean of
 D + beta R agrees within 2 %, since training is chaotic. Chapter 9's clusters (clustering.json and
 clustering.safetensors) are made by `python -m gmvae_lib.pretrained.clustering`.
-Commands of their own, outside `make checkpoints`, are `python -m gmvae_lib.pretrained.mnist`, which needs MNIST and two
-hours or a GPU, and `python -m gmvae_lib.pretrained.speed`, which times the machine that it runs on.
+Commands of their own, outside `make checkpoints`, are `python -m gmvae_lib.pretrained.mnist`, which needs MNIST and
+four hours or a GPU, and `python -m gmvae_lib.pretrained.speed`, which times the machine that it runs on.
 """
 
 import hashlib

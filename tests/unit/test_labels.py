@@ -7,7 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from gmvae_lib.figures import COLORS, Blitted, Labels
+from gmvae_lib.figures import COLORS, Blitted, Labels, apart
 
 
 def drawn(dpi=100, **settings):
@@ -60,3 +60,14 @@ def test_a_kept_palette_changes_no_colour_by_much():
     assert np.array_equal(kept, palette) and not np.array_equal(kept, np.full_like(kept, 255))
     assert np.abs(kept - truth).mean() < 2 and np.quantile(np.abs(kept - truth), 0.99) < 40
     assert np.abs(chosen - truth).mean() < 2
+
+
+def test_labels_that_would_hide_each_other_are_moved_apart_and_others_stay():
+    places = np.array([[0.0, 0.0], [0.1, 0.0], [5.0, 5.0]])
+    moved = apart(places, 1.0)
+    assert np.linalg.norm(moved[0] - moved[1]) == pytest.approx(1.0, abs=1e-6)
+    assert moved[:2].mean(0) == pytest.approx(places[:2].mean(0))  # each by as much
+    assert moved[2].tolist() == [5.0, 5.0] and places[0].tolist() == [0.0, 0.0]
+    crowd = apart(np.random.default_rng(0).normal(size=(20, 2)), 0.3)
+    distances = np.linalg.norm(crowd[:, None] - crowd, axis=2) + np.eye(20)
+    assert distances.min() > 0.25
