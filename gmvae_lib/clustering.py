@@ -54,11 +54,12 @@ class Recipe:
 
 
 class Clustering(NamedTuple):
-    """A trained GMVAE and its loss, distortion + beta * rate in nats per view, averaged over the last third of its
-    training: of several seeds' models, the one with the lowest loss is the one to keep."""
+    """A trained GMVAE; its loss, distortion + beta * rate in nats per view, averaged over the last third of its
+    training; and its `views_agreement`. Of several seeds' models, keep the one with the most agreement (chapter 12)."""
 
     model: VAE
     loss: float
+    agreement: float
 
 
 class DenoisingAutoencoder(VAE):
@@ -132,6 +133,14 @@ def agreement(mixture, latents):
     return mixture.score(latents) - latents.shape[1] * mixture.score(latents.flatten(0, 1))
 
 
+def views_agreement(vae, x, grouped):
+    """The `agreement` of `grouped` images x, with the prior of the vae as the mixture, in nats per image. The moves are
+    the same for every model, so that models can be compared."""
+    parameters = (value.detach() for value in (vae.prior.weights, vae.prior.means, vae.prior.covariances))
+    mixture = GaussianMixture(vae.prior.n_components, vae.prior.covariance_type, device=vae.device)
+    return agreement(mixture.set_parameters(*parameters), encode_views(vae, x, grouped))
+
+
 def train_gmvae(vae, mixture, data, recipe, transform, **settings):
     """Step 3: a `Clustering`; the VAE's prior becomes the mixture, and all is trained together in place."""
     vae.encoder.reset_log_var(-3.0)
@@ -140,4 +149,5 @@ def train_gmvae(vae, mixture, data, recipe, transform, **settings):
     history = fit(vae, data, recipe.epochs, warm_up(recipe.beta, recipe.warm_up_epochs / recipe.epochs),
                   recipe.batch_size, transform=views(transform, recipe.n_views), prior_update="em", **settings)
     late = range(len(history) - max(1, len(history) // 3), len(history))
-    return Clustering(vae, sum(history.distortion[i] + recipe.beta * history.rate[i] for i in late) / len(late))
+    loss = sum(history.distortion[i] + recipe.beta * history.rate[i] for i in late) / len(late)
+    return Clustering(vae, loss, views_agreement(vae, data.x, views(transform, recipe.mixture_views)))

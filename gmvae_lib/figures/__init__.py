@@ -5,7 +5,7 @@ from gmvae_lib.figures.choice import count_panels, fit_panels
 from gmvae_lib.figures.course import PARTS, course_map
 from gmvae_lib.figures.evaluation import intervals, score_map
 from gmvae_lib.figures.family import log_panels, simplex_panels, six_models
-from gmvae_lib.figures.labels import Labels
+from gmvae_lib.figures.labels import Labels, apart
 from gmvae_lib.figures.latent import RATIO, clusters, discriminant_plane, latent_plane, misfit
 from gmvae_lib.figures.mixtures import (
     blend,
@@ -24,18 +24,19 @@ from gmvae_lib.figures.mixtures import (
 from gmvae_lib.figures.picture import COLORS, LINES, MARKERS, STYLE, Blitted, Picture, array, style, subplots
 from gmvae_lib.figures.plots import counts, curve_panels, curves, heatmaps, images, scatter, strip, table
 from gmvae_lib.figures.rates import rate_plane
-from gmvae_lib.figures.scaling import bars, best_marked, lanes
+from gmvae_lib.figures.scaling import bars, choices, lanes
 from gmvae_lib.figures.starts import start_panels, walk_panels
 from gmvae_lib.figures.variational import gaussian_outlines, joint_slices, stacked_panels
 
 __all__ = [
-    "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "Labels", "style", "subplots", "array", "ellipse",
+    "COLORS", "MARKERS", "LINES", "STYLE", "Picture", "Blitted", "Labels", "apart",
+    "style", "subplots", "array", "ellipse",
     "full_covariances", "blend", "draw_soft_points", "draw_outlines", "mixture_panels", "shares", "em_stages",
     "density_panels", "cloud_panels", "hills", "jensen", "curves", "curve_panels", "images", "scatter", "strip",
     "heatmaps", "counts", "table", "fit_panels", "count_panels",
     "joint_slices", "gaussian_outlines", "stacked_panels",
     "rate_plane", "start_panels", "walk_panels", "six_models", "simplex_panels", "log_panels",
-    "intervals", "score_map", "bars", "lanes", "best_marked",
+    "intervals", "score_map", "bars", "lanes", "choices",
     "six_programs", "published_ascent", "unequal_pair",
     "latent_plane", "discriminant_plane", "clusters", "misfit", "RATIO", "PARTS", "course_map",
 ]

@@ -166,12 +166,13 @@ def table(columns, rows, title, alt, size=None):
     """Text in a table: `rows` maps a row's name to its cells. For numbers that differ a little between machines."""
     size = size or (2.2 + 1.9 * len(columns), 0.75 + 0.42 * (len(rows) + 1))
     figure, axes = subplots(size=size)
-    left = min(0.2 + 0.11 * max(map(len, rows)), 0.5 * size[0]) / size[0]  # room for the names, 9 letters to an inch
+    left = min(0.2 + 0.11 * max(map(len, rows)), 0.5 * size[0]) / size[0]  # room for the names
     with style():
         axes.axis("off")
         axes.set_title(title, loc="left", x=0)
         drawn = axes.table([list(map(str, cells)) for cells in rows.values()], rowLabels=list(rows), colLabels=columns,
-                           loc="center", cellLoc="center", rowLoc="left", edges="horizontal", bbox=(left, 0, 1 - left, 1))
+                           loc="center", cellLoc="center", rowLoc="left", edges="horizontal",
+                           bbox=(left, 0, 1 - left, 1))
         drawn.auto_set_font_size(False)
         drawn.set_fontsize(12)
         for (row, column), cell in drawn.get_celld().items():

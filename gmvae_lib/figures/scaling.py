@@ -1,7 +1,5 @@
 """Pictures of chapter 12: times as bars, and a processor and a GPU at work, side by side in time."""
 
-import numpy as np
-
 from gmvae_lib.figures.picture import COLORS, Picture, array, style, subplots
 
 HATCHES = ("", "//", "..", "xx", "\\\\", "oo")
@@ -50,25 +48,24 @@ def lanes(rows, title, alt, unit="µs", scale=1e6, size=(9.6, 2.6)):
     return Picture(figure, alt)
 
 
-def best_marked(x, y, marks, title, xlabel, ylabel, alt, size=(6.2, 4)):
-    """Dots (x, y), each with its number beside it; `marks` maps a label to the number of the dot that it rings.
-
-    A dot that was not measured, NaN, is left out, and so is a ring around it.
-    """
-    figure, axis = subplots(size=size)
-    x, y = array(x), array(y)
+def choices(panels, y, names, title, ylabel, alt, size=(11, 3.8)):
+    """What several numbers would choose: `panels` maps each number's label to its values (N,) and to the index of the
+    one that it chooses. A panel shows the dots (value, y), with their names, and a ring around that one."""
+    figure, axes = subplots(1, len(panels), size, sharey=True, squeeze=False)
+    y = array(y)
     with style():
-        there = np.isfinite(x) & np.isfinite(y)
-        axis.plot(x[there], y[there], "o", color=COLORS[0], markersize=8)
-        for i, place in ((i, (x[i], y[i])) for i in there.nonzero()[0]):
-            aside = (8, -14) if i % 2 else (-15, 6)
-            axis.annotate(str(i), place, textcoords="offset points", xytext=aside, fontsize=11)
-        for j, (label, i) in enumerate((label, i) for label, i in marks.items() if there[i]):
-            axis.plot(x[i], y[i], "os^"[j % 3], markersize=17 + 5 * j, markerfacecolor="none", markeredgewidth=2.2,
-                      markeredgecolor=COLORS[(j + 1) % 10], label=label)
-        axis.margins(0.15)
-        axis.set(title=title, xlabel=xlabel, ylabel=ylabel)
-        axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
-        axis.xaxis.get_major_locator().set_params(nbins=5)
-        axis.legend(loc="center left", bbox_to_anchor=(1, 0.5), markerscale=0.6)
+        for axis, (label, (values, best)) in zip(axes[0], panels.items(), strict=True):
+            values = array(values)
+            axis.plot(values, y, "o", color=COLORS[0], markersize=7)
+            axis.plot(values[best], y[best], "o", markersize=17, markerfacecolor="none", markeredgewidth=2.2,
+                      markeredgecolor=COLORS[1])
+            for place, k in enumerate(values.argsort()):  # neighbours have their names on different sides
+                axis.annotate(str(names[k]), (values[k], y[k]), textcoords="offset points", fontsize=10.5,
+                              xytext=((9, -14), (-13, 8))[place % 2])
+            axis.margins(0.15)
+            axis.set(xlabel=label)
+            axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
+            axis.xaxis.get_major_locator().set_params(nbins=4)
+        axes[0, 0].set_ylabel(ylabel)
+        figure.suptitle(title)
     return Picture(figure, alt)

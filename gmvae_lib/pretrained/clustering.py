@@ -94,7 +94,7 @@ def run(seed, train, test):
                        ("on groups, by agreement", "agreement")):
         row["scores"][name] = scores(test.y, chosen[kind].predict(held_out))
     for name, kind in (("GMVAE, by likelihood", "groups"), ("GMVAE, by agreement", "agreement")):
-        model, loss = train_gmvae(copy.deepcopy(vae), chosen[kind], train, RECIPE, transform, **settings)
+        model, loss, _ = train_gmvae(copy.deepcopy(vae), chosen[kind], train, RECIPE, transform, **settings)
         row["scores"][name] = scores(test.y, model.predict(test.x))
     row["loss"], row["held-out bound"] = round(loss, 4), round(-sum(mean_elbo(model, test.x)), 3)
     return row, vae, model

@@ -108,15 +108,14 @@ def cluster_rows():
     for recipe, rows in json.loads((FOLDER / "mnist.json").read_text()).items():
         found = [each["scores"]["GMVAE"][0] for each in rows]
         peer = statistics.median(each["scores"]["k-means on pixels"][0] for each in rows)
-        best = chosen(rows)["scores"]["GMVAE"][0]
-        without = sum(each["bound"] is None for each in rows)
-        among = f" (not measured: {without} of {len(rows)})" if without else ""
         median, worst = statistics.median(found), min(found)
         yield row(f"MNIST, K = 10, {recipe} recipe, accuracy, median of {len(found)} seeds; peer: k-means", "0.965",
                   f"{median:.3f}", f"{peer:.3f}", reached=median >= 0.965)
         yield row(f"MNIST, {recipe} recipe, the worst seed", "0.95", f"{worst:.3f}", reached=worst >= 0.95)
-        yield row(f"MNIST, {recipe} recipe, the seed that the bound chooses{among}", "0.975", f"{best:.3f}",
-                  reached=best >= 0.975)
+        for by in ("bound", "agreement"):
+            best = chosen(rows, by)["scores"]["GMVAE"][0]
+            yield row(f"MNIST, {recipe} recipe, the seed that the {by} chooses", "0.975", f"{best:.3f}",
+                      reached=best >= 0.975)
 
 
 def gpu_rows():

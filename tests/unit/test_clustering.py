@@ -14,8 +14,10 @@ from gmvae_lib.clustering import (
     encode_views,
     fit_mixtures,
     train_gmvae,
+    views_agreement,
 )
 from gmvae_lib.data import Dataset, load, random_affine, views
+from gmvae_lib.prior import MixturePrior
 from gmvae_lib.training import History, fit
 from gmvae_lib.vae import VAE
 
@@ -88,14 +90,34 @@ def test_the_prior_starts_as_the_mixture():
     still = replace(SMALL, epochs=1, warm_up_epochs=0.1)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("gmvae_lib.clustering.fit", lambda *_, **__: History([2.0], [3.0]))
-        model, loss = train_gmvae(vae, mixture, DATA, still, random_affine((8, 8)))
+        model, loss, agreed_on = train_gmvae(vae, mixture, DATA, still, random_affine((8, 8)))
     assert loss == 2 + still.beta * 3
+    moves = views(random_affine((8, 8)), still.mixture_views)
+    assert agreed_on == pytest.approx(agreement(mixture, encode_views(vae, DATA.x, moves)), abs=1e-3)
     z = latents[:, 0]
     assert torch.allclose(model.prior.double().log_prob(z), mixture.score_samples(z), rtol=1e-3, atol=1e-3)
+
+
+def test_views_that_share_their_component_agree_and_others_do_not():
+    """Images with much ink or none, behind an encoder that passes on their ink alone; components far apart, or one."""
+    x = torch.zeros(40, 64)
+    x.reshape(-1, 8, 8)[:20, 2:6, 2:6] = 16
+    vae, moves = VAE.build(64, 2, (), prior=MixturePrior(2, 2, "full")), views(random_affine((8, 8)), 8)
+    with torch.no_grad():
+        for parameter in vae.encoder.parameters():
+            parameter.zero_()
+        vae.encoder.mlp.layers[0].weight[0] = 0.2
+        codes = vae.encode(vae.check(x))[0].double()
+    half, narrow = torch.full((2,), 0.5), (0.1 * torch.eye(2, dtype=torch.float64)).repeat(2, 1, 1)
+    vae.prior.set_parameters(half, codes[[0, -1]], narrow)
+    # Eight views of one of two clusters: log(1/2) is paid once instead of eight times.
+    assert views_agreement(vae, x, moves) == pytest.approx(7 * math.log(2), abs=0.05)
+    vae.prior.set_parameters(half, codes.mean(0).repeat(2, 1), narrow)
+    assert abs(views_agreement(vae, x, moves)) < 1e-6
 
 
 def test_labels_play_no_part_and_the_seed_repeats_the_result():
     shuffled = Dataset(DATA.x, DATA.y.flip(0), DATA.image_shape, "digits")
     found = [cluster(data, 3, SMALL, seed=1, progress=False, device="cpu") for data in (DATA, shuffled)]
-    assert found[0].loss == found[1].loss
+    assert found[0][1:] == found[1][1:]  # loss and agreement
     assert torch.equal(found[0].model.predict(DATA.x), found[1].model.predict(DATA.x))

@@ -32,22 +32,18 @@ def test_lanes_put_each_operation_in_its_time():
     assert [label.get_text() for label in axis.get_yticklabels()] == ["asks", "computes"] and picture.png()
 
 
-def test_a_marked_dot_is_the_one_that_was_named():
-    picture = figures.best_marked(torch.tensor([1.0, 3.0, 2.0]), torch.tensor([0.5, 0.6, 0.9]),
-                                  {"first": 1, "second": 2}, "t", "x", "y", "Three dots.")
-    dots, *rings = picture.figure.axes[0].lines
-    assert dots.get_xdata().tolist() == [1, 3, 2]
-    assert [(ring.get_xdata()[0], ring.get_label()) for ring in rings] == [(3, "first"), (2, "second")]
-    assert [text.get_text() for text in picture.figure.axes[0].texts] == ["0", "1", "2"] and picture.png()
-
-
-def test_a_dot_that_was_not_measured_is_left_out_with_its_ring_and_others_keep_their_numbers():
-    picture = figures.best_marked(torch.tensor([1.0, float("nan"), 2.0]), torch.tensor([0.5, 0.6, 0.9]),
-                                  {"first": 1, "second": 2}, "t", "x", "y", "Two dots.")
-    dots, *rings = picture.figure.axes[0].lines
-    assert dots.get_xdata().tolist() == [1, 2] and dots.get_ydata().tolist() == pytest.approx([0.5, 0.9])
-    assert [(ring.get_xdata()[0], ring.get_label()) for ring in rings] == [(2, "second")]
-    assert [text.get_text() for text in picture.figure.axes[0].texts] == ["0", "2"] and picture.png()
+def test_each_number_rings_the_dot_that_it_chooses():
+    loss, bound = torch.tensor([1.0, 3.0, 2.0]), torch.tensor([-2.0, -4.0, -1.0])
+    picture = figures.choices({"loss": (loss, 0), "bound": (bound, 2)}, torch.tensor([0.5, 0.6, 0.9]), [5, 6, 7], "t",
+                              "accuracy", "Three dots, twice.")
+    axes = picture.figure.axes
+    assert [axis.get_xlabel() for axis in axes] == ["loss", "bound"] and axes[0].get_ylabel() == "accuracy"
+    for axis, values, ring in zip(axes, (loss, bound), ((1, 0.5), (-1, 0.9)), strict=True):
+        dots, around = axis.lines
+        assert dots.get_xdata().tolist() == values.tolist()
+        assert (around.get_xdata()[0], around.get_ydata()[0]) == pytest.approx(ring)
+        assert {text.get_text(): text.xy[0] for text in axis.texts} == dict(zip("567", values.tolist(), strict=True))
+    assert picture.png()
 
 
 def test_panels_have_one_label_for_all_or_one_each():
