@@ -74,6 +74,7 @@ def worker(folder):
 
     model, path = build(rank), folder / "model.safetensors"  # broken off by one, then resumed, to the same model
     fit(model, share, checkpoint=path, on_epoch=lambda epoch, _: rank == 1 and epoch == 1, **settings("groups, em"))
+    dist.barrier()  # the first process writes its last checkpoint when the others have gone on
     found["broken"] = [state(model), os.listdir(folder)]
     model = build(2 + rank)
     history = fit(model, share, checkpoint=path, resume=True, **settings("groups, em"))
