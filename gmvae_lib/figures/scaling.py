@@ -61,9 +61,10 @@ def choices(panels, y, names, title, ylabel, alt, size=(11, 3.8)):
                       markeredgecolor=COLORS[1])
             for place, k in enumerate(values.argsort()):  # neighbours have their names on different sides
                 axis.annotate(str(names[k]), (values[k], y[k]), textcoords="offset points", fontsize=10.5,
-                              xytext=((9, -14), (-13, 8))[place % 2])
+                              xytext=((-13, 8), (9, -14))[place % 2])
             axis.margins(0.15)
             axis.set(xlabel=label)
+            axis.set_title(f"chooses {names[best]}", fontsize=10.5)
             axis.xaxis.set_major_formatter(lambda value, _: f"{value:g}".replace("-", "−"))
             axis.xaxis.get_major_locator().set_params(nbins=4)
         axes[0, 0].set_ylabel(ylabel)

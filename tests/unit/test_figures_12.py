@@ -38,6 +38,7 @@ def test_each_number_rings_the_dot_that_it_chooses():
                               "accuracy", "Three dots, twice.")
     axes = picture.figure.axes
     assert [axis.get_xlabel() for axis in axes] == ["loss", "bound"] and axes[0].get_ylabel() == "accuracy"
+    assert [axis.get_title() for axis in axes] == ["chooses 5", "chooses 7"]
     for axis, values, ring in zip(axes, (loss, bound), ((1, 0.5), (-1, 0.9)), strict=True):
         dots, around = axis.lines
         assert dots.get_xdata().tolist() == values.tolist()
