@@ -17,7 +17,7 @@ from tests.faults import restless
 from tests.faults.kills import kill_often
 
 MOVES = 2000  # in each widget
-WARM = 800  # of these before memory counts: by then caches are full, and the allocator has what it needs
+WARM = 1200  # of these before memory counts: by then caches are full, and the allocator has what it needs
 ROUNDS = 25  # how often a widget's cell is run again
 ROOT = Path(__file__).parents[2]
 CHAPTERS = {f"{path.parent.name}-{path.stem[:2]}": path for path in (ROOT / "notebooks" / "src").rglob("*.py")}
