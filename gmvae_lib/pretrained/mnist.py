@@ -74,7 +74,7 @@ def run(seed, train, test, recipe=SHORT, device=None, progress=None):
     clock()
     histories = []
     model, loss, agreed_on = train_gmvae(vae, mixtures[agreed], train, recipe, transform, **settings,
-                              on_epoch=lambda _, history: histories.append(history))
+                                         on_epoch=lambda _, history: histories.append(history))
     clock("GMVAE")
     history = histories[-1]
     row["scores"]["GMVAE"] = scores(test.y, model.predict(test.x).cpu())

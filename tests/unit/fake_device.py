@@ -25,8 +25,8 @@ from gmvae_lib import data
 NAME = "fake"
 FLOAT64 = __name__ == "__main__" or "GMVAE_FAKE_FLOAT64" in os.environ
 BETWEEN_DEVICES = ("aten::_to_copy", "aten::copy_")
-KEPT = []  # what PyTorch would forget with the last who holds it
 INDEXING = ("aten::index", "aten::index_put_")  # which real devices do by indices on the CPU, too
+KEPT = []  # what PyTorch would forget with the last who holds it
 
 
 class FakeTensor(torch.Tensor):
